@@ -1,0 +1,106 @@
+"""The noise floor: the drift that is nobody's fault, measured on the reference.
+
+For each stage the reference is replayed on inputs moved by one unit in the last place, a dozen times; the floor is the
+largest drift seen. `isolated` moves the recorded inputs of one stage; `chained` walks the whole pipeline and moves the
+inputs of every stage on the way, so that noise accumulates as it does in a run. Method and the choice of the factor c:
+docs/adr/0001-noise-floor.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from parity.comparison import Drift, compare
+from parity.files import write_atomically
+from parity.perturb import perturbed
+from parity.stages import STAGES, Stage, stage_inputs
+
+DRAWS = 12
+C = 5.0
+Replay = Callable[[str, dict[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Largest figures of one tensor over the draws; `differing` counts flipped elements of exact tensors."""
+
+    rel_l2: float
+    max_abs: float
+    differing: int
+
+    def joined(self, other: Floor) -> Floor:
+        """The floor that covers both."""
+        return Floor(
+            max(self.rel_l2, other.rel_l2), max(self.max_abs, other.max_abs), max(self.differing, other.differing)
+        )
+
+
+Floors = dict[str, Floor]
+
+
+def widen(floors: Floors, name: str, drift: Drift) -> None:
+    """Let `floors[name]` cover `drift` too; structural breaks (NaN on one side) make no floor."""
+    if drift.structural:
+        return
+    seen = Floor(drift.rel_l2 or 0.0, drift.max_abs or 0.0, drift.differing)
+    floors[name] = floors[name].joined(seen) if name in floors else seen
+
+
+def isolated_floor(replay: Replay, stage: str, inputs: Mapping[str, Tensor], draws: Iterable[int]) -> Floors:
+    """The floor of each output of one stage: replays on perturbed `inputs` against one on `inputs` themselves."""
+    floors: Floors = {}
+    reference = replay(stage, dict(inputs))
+    for draw in draws:
+        for name, value in replay(stage, perturbed(inputs, draw)).items():
+            widen(floors, f"{stage}/{name}", compare(reference[name], value))
+    return floors
+
+
+def chained_floor(replay: Replay, recorded: Mapping[str, Tensor], draws: Iterable[int], adam: Replay) -> Floors:
+    """The floor of every tensor when noise enters at each stage of a whole pass; `adam` runs the update."""
+    floors: Floors = {}
+    for draw in draws:
+        world = dict(recorded)
+        for index, stage in enumerate(STAGES):
+            values = _noisy_stage(replay, stage, world, 1000 * draw + index, adam)
+            for name, value in values.items():
+                key = f"{stage.name}/{name}"
+                if key in recorded:
+                    widen(floors, key, compare(recorded[key], value))
+                world[key] = value
+    return floors
+
+
+def _noisy_stage(
+    replay: Replay, stage: Stage, world: Mapping[str, Tensor], draw: int, adam: Replay
+) -> dict[str, Tensor]:
+    if stage.name == "adam":
+        return adam("adam", dict(world))
+    return replay(stage.name, perturbed(stage_inputs(stage, world), draw))
+
+
+def write_floors(path: Path, floors: Mapping[str, Floors], evidence: Mapping[str, object]) -> None:
+    """Store floors by mode with what they were measured on."""
+    document = {
+        "evidence": dict(evidence),
+        "floors": {
+            mode: {name: asdict(floor) for name, floor in sorted(part.items())} for mode, part in floors.items()
+        },
+    }
+    write_atomically(path, json.dumps(document, indent=1).encode())
+
+
+def read_floors(path: Path) -> tuple[dict[str, Floors], dict[str, object]]:
+    """Floors by mode and their evidence.
+
+    Raises:
+        FileNotFoundError: none stored here.
+    """
+    document = json.loads(path.read_text())
+    floors = {mode: {name: Floor(**floor) for name, floor in part.items()} for mode, part in document["floors"].items()}
+    return floors, document["evidence"]

@@ -1,0 +1,89 @@
+"""What one run yields: tensors by `stage/name` in call order, structure, random draws."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def snapshot(tensor: Tensor) -> Tensor:
+    """A private, contiguous copy that no later in-place operation can reach."""
+    return tensor.detach().contiguous().clone()
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """Recorded tensors of one run.
+
+    tensors: `stage/name` -> copy, in the order the subject computed them; later steps as `stage/name@k`.
+    structure: plain, comparable facts (key order, aliasing, mutated inputs), see `parity/structure.py`.
+    draws: one entry per random draw of a training step: {"step", "op", "shape", "p", "generator"}.
+    extras: tensors outside the contract (for example `dropout_masks`), never compared across subjects by the audit.
+    """
+
+    subject: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    structure: dict[str, Any] = field(default_factory=dict)
+    draws: list[dict[str, Any]] = field(default_factory=list)
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    def put(self, stage: str, values: Mapping[str, Tensor], step: int = 0) -> None:
+        """Copy `values` in under `stage`, suffixed for steps after the first."""
+        suffix = f"@{step}" if step else ""
+        for name, value in values.items():
+            self.tensors[f"{stage}/{name}{suffix}"] = snapshot(value)
+
+    def stage(self, stage: str, step: int = 0) -> dict[str, Tensor]:
+        """The tensors of one stage and step, without prefix and suffix."""
+        suffix = f"@{step}" if step else ""
+        prefix = f"{stage}/"
+        found = {}
+        for key, value in self.tensors.items():
+            if key.startswith(prefix) and key.endswith(suffix) and (step or "@" not in key):
+                found[key[len(prefix) : len(key) - len(suffix) or None]] = value
+        return found
+
+
+def save_trace(trace: Trace, folder: Path) -> None:
+    """Write every tensor in full, atomically: `folder` appears complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".part-") as scratch:
+        part = Path(scratch) / "trace"
+        part.mkdir()
+        for name in ("tensors", "extras"):
+            save_file({key: value.cpu() for key, value in getattr(trace, name).items()}, part / f"{name}.safetensors")
+        facts = {
+            "subject": trace.subject,
+            "order": list(trace.tensors),
+            "structure": trace.structure,
+            "draws": trace.draws,
+        }
+        (part / "facts.json").write_text(json.dumps(facts))
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+
+
+def load_trace(folder: Path) -> Trace:
+    """Read what `save_trace` wrote, tensors memory-mapped where the platform allows.
+
+    Raises:
+        FileNotFoundError: no complete trace at `folder`.
+    """
+    facts = json.loads((folder / "facts.json").read_text())
+    tensors = load_file(folder / "tensors.safetensors")
+    return Trace(
+        subject=facts["subject"],
+        tensors={key: tensors[key] for key in facts["order"]},
+        structure=facts["structure"],
+        draws=facts["draws"],
+        extras=load_file(folder / "extras.safetensors"),
+    )
