@@ -1,0 +1,176 @@
+"""The tables that the report and the terminal show, derived from results: nothing is judged here."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parity.schema import Results, Row
+from parity.verdict import Verdict, worst
+
+UPDATE_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "gradient": ("gradients", ""),
+    "exp_avg": ("adam", "exp_avg/"),
+    "exp_avg_sq": ("adam", "exp_avg_sq/"),
+    "parameter": ("adam", "parameter/"),
+}
+_SEVERITY = {word: rank for rank, word in enumerate(Verdict)}
+_MODULE = re.compile(r".+?\.layers\.\d+|[^.]+\.[^.]+|[^.]+")
+
+
+def over_floor(row: Row) -> float | None:
+    """rel_l2 in units of its noise floor; infinite where the floor is zero, None where there is no floor."""
+    if row.rel_l2 is None or row.floor is None:
+        return None
+    if row.floor:
+        return row.rel_l2 / row.floor
+    return math.inf if row.rel_l2 else 0.0
+
+
+def severity(row: Row) -> tuple[int, float, float]:
+    """Sort key, worst last: verdict, then how far over the floor, then rel_l2."""
+    return (_SEVERITY[row.verdict], over_floor(row) or 0.0, row.rel_l2 or 0.0)
+
+
+def worst_row(rows: Iterable[Row]) -> Row | None:
+    """The most severe row, None of none."""
+    return max(rows, key=severity, default=None)
+
+
+def tally(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
+    """How often each word occurs, in order of severity, absent words left out."""
+    counts = Counter(verdicts)
+    return {word: counts[word] for word in Verdict if counts[word]}
+
+
+def worst_by_stage(results: Results) -> dict[tuple[str, str], Row]:
+    """(stage, mode) -> its most severe row."""
+    found: dict[tuple[str, str], Row] = {}
+    for row in results.rows:
+        key = (row.stage, row.mode)
+        if key not in found or severity(row) > severity(found[key]):
+            found[key] = row
+    return found
+
+
+def side_checks(results: Results) -> dict[str, dict[Verdict, int]]:
+    """Verdict counts of the modes that are not a comparison of the two subjects: repeats and goldens."""
+    modes = sorted({row.mode for row in results.rows} - {"chained", "isolated"})
+    return {mode: tally(row.verdict for row in results.rows if row.mode == mode) for mode in modes}
+
+
+@dataclass(frozen=True)
+class LossTable:
+    """Loss terms of one run in their own order; `isolated` holds the same term replayed on legacy's inputs."""
+
+    variant: str
+    step: int
+    terms: list[Row]
+    isolated: dict[str, Row]
+
+
+def loss_tables(results: Results) -> list[LossTable]:
+    """One table per (variant, step) with a chained loss."""
+    rows = [row for row in results.rows if row.stage == "losses"]
+    alone = {(row.variant, row.step, row.tensor): row for row in rows if row.mode == "isolated"}
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        if row.mode == "chained":
+            groups.setdefault((row.variant, row.step), []).append(row)
+    tables = []
+    for (variant, step), terms in groups.items():
+        isolated = {row.tensor: alone.get((variant, step, row.tensor)) for row in terms}
+        found = {tensor: row for tensor, row in isolated.items() if row is not None}
+        tables.append(LossTable(variant, step, terms, found))
+    return tables
+
+
+@dataclass(frozen=True)
+class UpdateGroup:
+    """Parameters of one module: key -> column -> its worst row over the steps, worst parameter first."""
+
+    module: str
+    parameters: dict[str, dict[str, Row]]
+    verdict: Verdict
+    summary: dict[str, Row]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return len(self.parameters)
+
+
+def update_groups(results: Results, mode: str, variant: str) -> list[UpdateGroup]:
+    """Gradient, Adam moments and parameter of every trainable parameter, grouped by module, worst first."""
+    cells: dict[str, dict[str, Row]] = {}
+    for row in results.rows:
+        if row.mode == mode and row.variant == variant:
+            _place(row, cells)
+    modules: dict[str, dict[str, dict[str, Row]]] = {}
+    for key, columns in cells.items():
+        match = _MODULE.match(key)
+        modules.setdefault(match.group() if match else key, {})[key] = columns
+    groups = [_group(module, parameters) for module, parameters in modules.items()]
+    return sorted(groups, key=lambda group: max(map(severity, group.summary.values())), reverse=True)
+
+
+def _place(row: Row, cells: dict[str, dict[str, Row]]) -> None:
+    for column, (stage, prefix) in UPDATE_COLUMNS.items():
+        if row.stage == stage and row.tensor.startswith(prefix):
+            columns = cells.setdefault(row.tensor.removeprefix(prefix).partition("@")[0], {})
+            columns[column] = max(columns.get(column, row), row, key=severity)
+
+
+def _group(module: str, parameters: dict[str, dict[str, Row]]) -> UpdateGroup:
+    def worst_of(columns: dict[str, Row]) -> tuple[int, float, float]:
+        return max(map(severity, columns.values()))
+
+    ordered = dict(sorted(parameters.items(), key=lambda item: worst_of(item[1]), reverse=True))
+    rows = [(column, row) for columns in ordered.values() for column, row in columns.items()]
+    summary = {
+        column: max((row for name, row in rows if name == column), key=severity)
+        for column in UPDATE_COLUMNS
+        if any(name == column for name, _ in rows)
+    }
+    return UpdateGroup(module, ordered, worst(row.verdict for _, row in rows), summary)
+
+
+def runs(draws: list[object]) -> list[tuple[str, int]]:
+    """Consecutive equal random draws as (description, count)."""
+    return [(text, len(list(same))) for text, same in itertools.groupby(map(_draw_text, draws))]
+
+
+def _draw_text(draw: object) -> str:
+    if not isinstance(draw, dict):
+        return str(draw)
+    parts = [f"{key} {_plain(item)}" for key, item in draw.items() if key != "op"]
+    return ", ".join([str(draw.get("op", "draw")), *parts])
+
+
+def _plain(item: object) -> str:
+    if isinstance(item, (list, tuple)):
+        return "\u00d7".join(map(str, item))
+    return f"{item:g}" if isinstance(item, float) else str(item)
+
+
+def describe_scope(scope: dict[str, Any]) -> str:
+    """The scope in one line, for the page and the terminal."""
+    parts = [
+        scope.get("batch"),
+        scope.get("device"),
+        scope.get("isa"),
+        _count(scope.get("threads"), "thread"),
+        f"torch {scope['torch']}" if "torch" in scope else None,
+        f"seed {scope['seed']}" if "seed" in scope else None,
+        _count(scope.get("steps"), "step"),
+    ]
+    return " \u00b7 ".join(str(part) for part in parts if part is not None)
+
+
+def _count(number: int | None, name: str) -> str | None:
+    return None if number is None else f"{number} {name}{'' if number == 1 else 's'}"

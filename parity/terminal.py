@@ -1,0 +1,105 @@
+"""Results in the terminal: the answer, one line per stage, the first divergence. Plain text when not a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from parity.report.format import NONE, SYMBOLS, figure, times, tone, value
+from parity.report.tables import describe_scope, over_floor, side_checks, tally, worst_by_stage
+from parity.schema import Results, Row
+from parity.verdict import Verdict
+
+_STYLES = {"same": "blue", "differs": "bold dark_orange", "unclear": "bright_black"}
+_SAID = ("the same", "not the same", "cannot tell")
+# For consoles that cannot show more than ASCII: symbols, dash, middle dot, infinity, ellipsis.
+_ASCII = str.maketrans("\u2248\u25c6\u2260\u00b1\u25cb\u2013\u00b7\u221e\u2026", "~*#+o-,^~")
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Print what the report shows first; `console` decides about colour and width (it honours NO_COLOR)."""
+    if console.encoding.lower().startswith("utf"):
+        _print(results, console)
+        return
+    with console.capture() as captured:
+        _print(results, console)
+    console.file.write(captured.get().translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding))
+
+
+def _print(results: Results, console: Console) -> None:
+    console.print()
+    console.print(_stage_table(results))
+    _print_side_checks(results, console)
+    _print_notes(results, console)
+    if results.divergence:
+        _print_divergence(results.divergence, console)
+    console.print()
+    console.print(Text(results.answer, style="bold"), highlight=False)
+    outcome = f"  exit code {results.exit_code}: {_SAID[results.exit_code]}"
+    console.print(_word(results.verdict).append(outcome, style="default"), highlight=False)
+
+
+def _word(verdict: Verdict | None) -> Text:
+    if verdict is None:
+        return Text("not run", style="bright_black")
+    return Text(f"{SYMBOLS[verdict]} {verdict}", style=_STYLES[tone(verdict)])
+
+
+def _stage_table(results: Results) -> Table:
+    table = Table(title=describe_scope(results.scope), title_justify="left", title_style="bright_black")
+    table.box, table.pad_edge = None, False
+    for name in ("stage", "isolated", "chained"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("worst tensor", overflow="ellipsis", no_wrap=True, ratio=1)
+    for name in ("relative L2", "floor", "x floor"):
+        table.add_column(name, justify="right", no_wrap=True)
+    worst = worst_by_stage(results)
+    for stage in results.stages:
+        row = worst.get((stage.name, "isolated")) if _is_culprit(stage.isolated) else None
+        row = row or worst.get((stage.name, "chained")) or worst.get((stage.name, "isolated"))
+        table.add_row(stage.name, _word(stage.isolated), _word(stage.chained), *_figures(row))
+    return table
+
+
+def _is_culprit(isolated: Verdict | None) -> bool:
+    return isolated is not None and tone(isolated) == "differs"
+
+
+def _figures(row: Row | None) -> tuple[str, str, str, str]:
+    if row is None:
+        return (NONE,) * 4
+    return (f"{row.mode}: {row.tensor}", figure(row.rel_l2), figure(row.floor), times(over_floor(row)))
+
+
+def _print_side_checks(results: Results, console: Console) -> None:
+    for mode, counts in side_checks(results).items():
+        line = Text(f"{mode}: ")
+        for verdict, count in counts.items():
+            line.append(_word(verdict)).append(f" {count}  ")
+        console.print(line, highlight=False)
+
+
+def _print_notes(results: Results, console: Console) -> None:
+    rows = Text(f"{len(results.rows)} rows: ")
+    for verdict, count in tally(row.verdict for row in results.rows).items():
+        rows.append(_word(verdict)).append(f" {count}  ")
+    console.print(rows, highlight=False)
+    for finding in results.structure:
+        if finding.verdict is not Verdict.IDENTICAL:
+            line = Text(f"structure, {finding.name}: ").append(_word(finding.verdict)).append(f" {finding.detail}")
+            console.print(line, highlight=False)
+    for item in results.known:
+        console.print(Text(f"known {item.id}: ").append(_word(item.verdict)).append(f" {item.reason}"), highlight=False)
+    for skipped in results.skipped:
+        console.print(Text(f"skipped {skipped['what']}: {skipped['why']}", style="bright_black"), highlight=False)
+
+
+def _print_divergence(row: Row, console: Console) -> None:
+    console.print()
+    console.print(Text("first divergence  ", style="bold").append(row.id, style=_STYLES["differs"]), highlight=False)
+    console.print(f"  {row.reason}; relative L2 {figure(row.rel_l2)}, allowed {figure(row.bound)}", highlight=False)
+    if row.worst_index is not None:
+        values = f"{value(row.worst_reference)} became {value(row.worst_candidate)}"
+        console.print(f"  worst element {row.worst_index}: {values}", highlight=False, markup=False)
+    console.print(f"  repeat: {row.repeat}", highlight=False, markup=False, soft_wrap=True)
