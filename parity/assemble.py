@@ -1,0 +1,202 @@
+"""From evidence to results: verdicts, the answer in one sentence, stage strip, pictures, what was skipped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from parity.audit import Evidence
+from parity.batch import load_batch
+from parity.environment import fingerprint, platform_key
+from parity.noise import DRAWS, C
+from parity.report.pictures import frame, picture
+from parity.rows import first_divergence, make_rows
+from parity.schema import Finding, FloorEvidence, Goldens, Known, Picture, Results, Row, Skipped, StageSummary
+from parity.stages import STAGES
+from parity.structure import StructuralFinding
+from parity.verdict import Verdict, exit_code, worst
+
+FULL_ONLY = "only with --full"
+# A platform without goldens still has the live comparison; one that cannot be trusted is said and mended.
+GOLDEN_WORDS = {
+    "compared": Verdict.IDENTICAL,
+    "missing": Verdict.NOT_EXERCISED,
+    "stale": Verdict.MISSING,
+    "corrupt": Verdict.ERROR,
+}
+
+
+def assemble(
+    evidence: Sequence[Evidence],
+    *,
+    command: str,
+    timings: dict[str, float],
+    skipped: Sequence[Skipped] = (),
+    stages: Sequence[str] | None = None,
+) -> Results:
+    """Judge all variants together; `stages` narrows the rows that are shown and judged."""
+    rows = [row for part in evidence for row in make_rows(part) if stages is None or row.stage in stages]
+    findings = [(part, finding) for part in evidence for finding in part.structure]
+    words = [row.verdict for row in rows] + [finding.verdict for _, finding in findings]
+    words += [GOLDEN_WORDS[part.golden.state] for part in evidence]
+    culprit = first_divergence(rows)
+    return Results(
+        answer=answer(evidence[0], rows, [finding for _, finding in findings]),
+        verdict=worst(words),
+        exit_code=exit_code(words),
+        first_divergence=culprit.id if culprit else None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        scope=_scope(evidence),
+        environment=fingerprint(),
+        stages=[_summary(stage.name, stage.doc, stage.unit, rows) for stage in STAGES],
+        rows=rows,
+        structure=[
+            Finding(name=f"{part.variant}: {finding.name}", verdict=finding.verdict, detail=finding.detail)
+            for part, finding in findings
+        ],
+        draws={
+            f"{trace.subject} ({part.variant})": trace.draws
+            for part in evidence
+            for trace in (part.legacy, part.modern)
+        },
+        pictures=_pictures(evidence),
+        frames=_frames(evidence[0]),
+        skipped=[*skipped, *_not_covered(evidence)],
+        known=[_known(finding) for _, finding in findings if finding.known],
+        goldens=_goldens(evidence),
+        floor=FloorEvidence(
+            source="; ".join(sorted({part.floor_source for part in evidence})),
+            draws=DRAWS,
+            c=C,
+            detail=f"largest drift of legacy against itself under {DRAWS} one-ULP perturbations; bound = {C:g} x floor",
+        ),
+        timings=timings,
+    )
+
+
+def answer(first: Evidence, rows: Sequence[Row], findings: Sequence[StructuralFinding]) -> str:
+    """One sentence: same or not, how that is known, and where it first departs."""
+    claims = [row for row in rows if row.mode in ("isolated", "chained")]
+    same = sum(row.verdict is Verdict.IDENTICAL for row in claims)
+    scope = (
+        f"on {first.spec.batch}, {first.spec.steps} training step{'s' * (first.spec.steps > 1)}, {first.spec.device}"
+    )
+    culprit = first_divergence(rows)
+    if culprit:
+        kind = "born there" if culprit.mode == "isolated" else f"seen {culprit.mode}"
+        return (
+            f"No: modern departs from legacy at {culprit.stage} ({culprit.tensor}, {kind}: {culprit.reason}) {scope}."
+        )
+    broken = [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]
+    if broken:
+        return f"No: the numbers agree, but the structure differs ({', '.join(broken)}) {scope}."
+    doubts = Counter(row.verdict for row in rows if row.verdict in (Verdict.UNSTABLE, Verdict.MISSING, Verdict.ERROR))
+    if doubts:
+        listed = ", ".join(f"{count} {word}" for word, count in doubts.items())
+        return f"Cannot tell: {listed} among {len(rows)} comparisons {scope}."
+    if first.golden.state in ("stale", "corrupt"):
+        return f"Cannot tell: {first.golden.detail}"
+    if not claims:
+        return f"Cannot tell: nothing was compared {scope}."
+    if same == len(claims):
+        return (
+            f"Yes: modern gives the same bytes as legacy in all {same} comparisons {scope}; each side repeats itself."
+        )
+    earliest = next(row for row in claims if row.verdict is not Verdict.IDENTICAL)
+    return (
+        f"Yes, up to rounding: {same} of {len(claims)} comparisons are the same bytes, the rest within "
+        f"{C:g} x the noise floor, first at {earliest.stage} ({earliest.tensor}) {scope}; both repeat themselves."
+    )
+
+
+def _scope(evidence: Sequence[Evidence]) -> dict[str, Any]:
+    spec, batch = evidence[0].spec, load_batch(evidence[0].spec.batch)
+    return {
+        "device": spec.device,
+        "platform": platform_key(spec.device),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "threads": spec.threads,
+        "deterministic": True,
+        "torch": torch.__version__,
+        "batch": spec.batch,
+        "batch_source": batch.source,
+        "batch_digest": batch.digest,
+        "raster": 224,
+        "seed": spec.seed,
+        "steps": spec.steps,
+        "variants": ", ".join(f"{part.variant} (dropout {part.spec.dropout:g})" for part in evidence),
+        "weights": f"seeded by name, prefix {spec.weights_prefix!r}",
+    }
+
+
+def _summary(name: str, doc: str, unit: str, rows: Sequence[Row]) -> StageSummary:
+    verdicts = {
+        mode: [row.verdict for row in rows if row.stage == name and row.mode == mode]
+        for mode in ("isolated", "chained")
+    }
+    found = {mode: worst(words) if words else None for mode, words in verdicts.items()}
+    return StageSummary(name=name, doc=doc, unit=unit, isolated=found["isolated"], chained=found["chained"])
+
+
+def _pictures(evidence: Sequence[Evidence]) -> list[Picture]:
+    pictures = []
+    for part in evidence:
+        for key, title in (("rendering/images", "rendering"), ("texture/albedo", "albedo")):
+            legacy, modern = part.legacy.tensors.get(key), part.modern.tensors.get(key)
+            if legacy is not None and modern is not None and legacy.shape == modern.shape:
+                caption = f"centre frame, {part.variant}, each side on its own codes"
+                pictures.append(picture(f"{title} ({part.variant})", caption, legacy[0].numpy(), modern[0].numpy()))
+    return pictures
+
+
+def _frames(first: Evidence) -> list[Any]:
+    batch = load_batch(first.spec.batch)
+    return [frame(name, image.numpy()) for name, image in zip(batch.frame_names, batch.image, strict=True)]
+
+
+def _known(finding: StructuralFinding) -> Known:
+    entry = finding.known
+    assert entry is not None
+    return Known(
+        id=entry.id,
+        stage=entry.stage,
+        bound=f"legacy {entry.legacy}, modern {entry.modern}",
+        reason=entry.reason,
+        since=entry.since,
+        verdict=finding.verdict,
+        figure=finding.detail if finding.verdict is Verdict.DRIFT else "exactly as registered",
+    )
+
+
+def _goldens(evidence: Sequence[Evidence]) -> Goldens:
+    states = {part.variant: part.golden for part in evidence}
+    worst_state = next((state for state in states.values() if state.state != "compared"), next(iter(states.values())))
+    detail = "; ".join(f"{variant}: {state.detail}" for variant, state in states.items())
+    return Goldens(state=worst_state.state, path=worst_state.path, detail=detail)
+
+
+def _not_covered(evidence: Sequence[Evidence]) -> list[Skipped]:
+    spec, variants = evidence[0].spec, {part.variant for part in evidence}
+    gaps = []
+    if "dropout" not in variants:
+        gaps.append(Skipped(what="training step with dropout on, under one seed", why=FULL_ONLY))
+    if spec.steps == 1:
+        gaps.append(Skipped(what="steps after the first", why=FULL_ONLY))
+        gaps.append(
+            Skipped(what="repeat in a fresh process", why=f"{FULL_ONLY}; here each side ran twice in its process")
+        )
+    if spec.device == "cpu":
+        why = "no CUDA device" if not torch.cuda.is_available() else "not asked for (--device cuda)"
+        gaps.append(
+            Skipped(what="GPU: atomics, TF32, cuDNN algorithm choice", why=f"{why}; a CPU run says nothing of them")
+        )
+    if spec.threads == 1:
+        gaps.append(
+            Skipped(what="races between CPU threads", why="one thread, deterministic algorithms on: cannot occur")
+        )
+    return gaps

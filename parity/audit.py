@@ -1,0 +1,242 @@
+"""One audit: both subjects run on one batch in processes of their own, their traces compared, floors measured.
+
+This module moves work and files; it decides nothing. Figures become verdicts in `parity/assemble.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from parity import worker
+from parity.batch import load_batch
+from parity.comparison import Drift, compare
+from parity.environment import platform_key
+from parity.files import CACHE, ROOT, tree_digest
+from parity.golden_check import GoldenState, against_golden
+from parity.noise import DRAWS, Floors, read_floors, write_floors
+from parity.stages import STAGES
+from parity.structure import StructuralFinding, compare_structure
+from parity.trace import Trace, load_trace
+from parity.worker import RunSpec
+
+SUBJECTS = ("legacy", "modern")
+KEPT_TRACES = 6
+Say = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Everything one variant yielded, before any verdict.
+
+    drifts: mode -> `stage/tensor` -> figures. Modes: chained, isolated, repeat:legacy, repeat:modern.
+    floors: mode -> `stage/tensor` -> noise floor; `floor_source` says where they come from.
+    """
+
+    spec: RunSpec
+    variant: str
+    legacy: Trace
+    modern: Trace
+    drifts: dict[str, dict[str, Drift]]
+    structure: list[StructuralFinding]
+    golden: GoldenState
+    floors: dict[str, Floors] = field(default_factory=dict)
+    floor_source: str = "not needed: everything is identical"
+
+
+class Crew:
+    """One process per subject, started on first use. With `fresh()` the next task gets a new process."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, ProcessPoolExecutor] = {}
+
+    def submit(self, subject: str, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Queue `task` in the process of `subject`."""
+        if subject not in self._pools:
+            self._pools[subject] = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+        return self._pools[subject].submit(task, *arguments)
+
+    def fresh(self) -> None:
+        """Let the running tasks end and forget the processes."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._pools.clear()
+
+
+@contextmanager
+def crew() -> Iterator[Crew]:
+    """A crew whose processes are gone afterwards, also after an interruption."""
+    members = Crew()
+    try:
+        yield members
+    except BaseException:
+        for pool in members._pools.values():
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+        raise
+    finally:
+        members.fresh()
+
+
+def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat: bool = False) -> Evidence:
+    """Trace both subjects, repeat them, replay modern on legacy's inputs, and compare everything.
+
+    Traces are kept under .cache/traces by a digest of all that shapes them, so an interrupted or repeated run goes on
+    from there; the repeats never come from the cache.
+    """
+    folders = {name: CACHE / "traces" / trace_key(spec, name) for name in SUBJECTS}
+    with say(f"{variant}: training steps of both subjects"):
+        jobs = [
+            members.submit(name, worker.trace_to, spec, name, folder)
+            for name, folder in folders.items()
+            if not (folder / "facts.json").exists()
+        ]
+        _wait(jobs)
+    if fresh_repeat:
+        members.fresh()
+    again = {name: CACHE / "repeats" / f"{folder.name}" for name, folder in folders.items()}
+    extra = {name: CACHE / "replays" / f"{folder.name}" for name, folder in folders.items()}
+    reference = folders["legacy"]
+    replayed = [stage.name for stage in STAGES if stage.name != "prediction"]
+    with say(f"{variant}: once more, and modern's stages on legacy's inputs"):
+        repeats = [members.submit(name, worker.trace_to, spec, name, again[name]) for name in SUBJECTS]
+        replays = [members.submit(name, worker.replays_to, spec, name, reference, extra[name]) for name in SUBJECTS]
+        isolated = members.submit("modern", worker.isolated, spec, "modern", reference, replayed)
+        golden = members.submit("legacy", against_golden, spec, variant, folders)
+        _wait([*repeats, *replays, isolated, golden])
+    with say(f"{variant}: comparing"):
+        traces = {name: load_trace(folder) for name, folder in folders.items()}
+        drifts = {"chained": compare_traces(traces["legacy"], traces["modern"])}
+        drifts["isolated"] = isolated.result() | compare_traces(*(load_trace(extra[name]) for name in SUBJECTS))
+        for name in SUBJECTS:
+            drifts[f"repeat:{name}"] = compare_traces(traces[name], load_trace(again[name]))
+        drifts |= golden.result().drifts
+    for folder in (*again.values(), *extra.values()):
+        shutil.rmtree(folder, ignore_errors=True)
+    _prune(CACHE / "traces", keep=set(folders.values()))
+    return Evidence(
+        spec=spec,
+        variant=variant,
+        legacy=traces["legacy"],
+        modern=traces["modern"],
+        drifts=drifts,
+        structure=compare_structure(traces["legacy"], traces["modern"]),
+        golden=golden.result(),
+    )
+
+
+def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool = False) -> None:
+    """Attach the noise floors that the verdicts need: stored ones, or measured now and kept.
+
+    Floors are needed only for what is not bitwise; `everything` measures them all (for `python -m parity floor`).
+    """
+    needed = {
+        mode: {floor_name(mode, key) for key in _unequal(evidence.drifts[mode])} for mode in ("chained", "isolated")
+    }
+    for drifts in evidence.golden.drifts.values():
+        needed["chained"] |= _unequal(drifts)
+    if not everything and not any(needed.values()):
+        return
+    key = floor_key(evidence.spec)
+    for path in (committed_floors(evidence), CACHE / "floors" / f"{key}.json"):
+        if not everything and path.exists():
+            floors, facts = read_floors(path)
+            if facts.get("key") == key and all(needed[mode] <= floors.get(mode, {}).keys() for mode in needed):
+                evidence.floors, evidence.floor_source = floors, f"{path.relative_to(ROOT)}, {facts['draws']} draws"
+                return
+    with say(f"{evidence.variant}: noise floor, {DRAWS} draws on legacy (kept for the next run)"):
+        evidence.floors = _measure(evidence, needed, members, everything)
+    path = committed_floors(evidence) if everything else CACHE / "floors" / f"{key}.json"
+    facts = {"key": key, "draws": DRAWS, "platform": platform_key(evidence.spec.device), "run": asdict(evidence.spec)}
+    write_floors(path, evidence.floors, facts)
+    evidence.floor_source = f"measured in this run, {DRAWS} draws"
+
+
+def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, everything: bool) -> dict[str, Floors]:
+    spec, reference = evidence.spec, CACHE / "traces" / trace_key(evidence.spec, "legacy")
+    draws, halves = range(DRAWS), (range(0, DRAWS, 2), range(1, DRAWS, 2))
+    stages = (
+        [stage.name for stage in STAGES] if everything else sorted({key.split("/")[0] for key in needed["isolated"]})
+    )
+    jobs = [members.submit("legacy", worker.measure_isolated, spec, reference, stage, draws) for stage in stages]
+    isolated: Floors = {}
+    for job in jobs:
+        isolated |= job.result()
+    tasks = [worker.measure_chained] if everything or any("@" not in key for key in needed["chained"]) else []
+    if spec.steps > 1 and (everything or any("@" in key for key in needed["chained"])):
+        tasks.append(worker.measure_steps)
+    jobs = [
+        members.submit(name, task, spec, reference, half)
+        for task in tasks
+        for name, half in zip(SUBJECTS, halves, strict=True)
+    ]
+    chained: Floors = {}
+    for job in jobs:
+        for name, floor in job.result().items():
+            chained[name] = chained[name].joined(floor) if name in chained else floor
+    return {"isolated": isolated, "chained": chained}
+
+
+def floor_name(mode: str, key: str) -> str:
+    """The floor that judges `key`: repeated isolated updates (`adam/...@5`) are held against that of one update."""
+    return key.partition("@")[0] if mode == "isolated" else key
+
+
+def compare_traces(reference: Trace, candidate: Trace) -> dict[str, Drift]:
+    """Figures for every tensor that both traces hold; what only one holds is a structural finding, not a number."""
+    return {
+        key: compare(value, candidate.tensors[key])
+        for key, value in reference.tensors.items()
+        if key in candidate.tensors
+    }
+
+
+def trace_key(spec: RunSpec, subject: str) -> str:
+    """Digest of all that shapes a trace: sources, inputs, settings, platform."""
+    shared = [ROOT / "parity", ROOT / "fixtures", *sorted((ROOT / "modern").glob("asset*.py"))]
+    return _digest(subject, tree_digest([ROOT / subject, *shared]), *_inputs(spec))
+
+
+def floor_key(spec: RunSpec) -> str:
+    """Digest of what a floor was measured on; modern has no part in it."""
+    return _digest(tree_digest([ROOT / "legacy"]), *_inputs(spec), str(DRAWS))
+
+
+def committed_floors(evidence: Evidence) -> Path:
+    """Where the floors of a bundled batch are kept in the repository."""
+    name = f"{evidence.spec.batch.replace(':', '_')}-{evidence.variant}-{evidence.spec.steps}.json"
+    return ROOT / "fixtures" / "floors" / platform_key(evidence.spec.device) / name
+
+
+def _inputs(spec: RunSpec) -> tuple[str, ...]:
+    head = hashlib.sha256(Path(spec.head).read_bytes()).hexdigest()
+    return (json.dumps(asdict(spec), sort_keys=True), head, load_batch(spec.batch).digest, platform_key(spec.device))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _unequal(drifts: dict[str, Drift]) -> set[str]:
+    return {key for key, drift in drifts.items() if not drift.bitwise and not drift.structural}
+
+
+def _wait(jobs: list[Future[Any]]) -> None:
+    for job in jobs:
+        job.result()
+
+
+def _prune(folder: Path, keep: set[Path]) -> None:
+    """Drop the oldest cached traces beyond `KEPT_TRACES`; those of this run stay."""
+    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in entries[:-KEPT_TRACES]:
+        if path not in keep:
+            shutil.rmtree(path, ignore_errors=True)

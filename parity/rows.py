@@ -1,0 +1,112 @@
+"""From drifts to rows of the one table that terminal, JSON, CSV and report read: figures, floor, verdict, reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from parity.audit import Evidence, floor_name
+from parity.comparison import Drift
+from parity.departures import DEPARTURES
+from parity.noise import C
+from parity.schema import Row
+from parity.stages import BY_NAME, NAMES
+from parity.verdict import Verdict, judge
+
+CLAIMS = ("isolated", "chained")
+
+
+def make_rows(evidence: Evidence) -> list[Row]:
+    """All rows of one variant in pipeline order, isolated before chained within a stage."""
+    rows = [
+        _row(evidence, mode, key, drift) for mode, drifts in evidence.drifts.items() for key, drift in drifts.items()
+    ]
+    modes = [*CLAIMS, *sorted({row.mode for row in rows} - set(CLAIMS))]
+    rows.sort(key=lambda row: (NAMES.index(row.stage), row.step, modes.index(row.mode)))
+    return _with_causes(rows)
+
+
+def table(rows: Iterable[Row]) -> pd.DataFrame:
+    """The rows as a table, one figure per column, indexed by row id."""
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    return frame.set_index("id").drop(columns=["histogram"]) if len(frame) else frame
+
+
+def first_divergence(rows: Sequence[Row]) -> Row | None:
+    """The culprit: the first isolated drift in pipeline order, else the first chained, else the first of any mode."""
+    drifting = sorted((row for row in rows if row.verdict is Verdict.DRIFT), key=_read_after_update)
+    for mode in CLAIMS:
+        for row in drifting:
+            if row.mode == mode:
+                return row
+    return drifting[0] if drifting else None
+
+
+def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:
+    name, _, suffix = key.partition("@")
+    stage, _, tensor = name.partition("/")
+    floor = evidence.floors.get("isolated" if mode == "isolated" else "chained", {}).get(floor_name(mode, key))
+    verdict, reason = judge(drift, floor) if not mode.startswith("repeat") else _repeat(drift)
+    return Row(
+        id=f"{mode}/{evidence.variant}/{key}",
+        stage=stage,
+        tensor=f"{tensor}@{suffix}" if suffix else tensor,
+        mode=mode,  # type: ignore[arg-type]
+        variant=evidence.variant,
+        step=int(suffix or 0),
+        shape=list(drift.shape),
+        verdict=verdict,
+        reason=reason,
+        worst_index=list(drift.worst_index) if drift.worst_index is not None else None,
+        floor=floor.rel_l2 if floor else None,
+        bound=C * floor.rel_l2 if floor else None,
+        histogram=drift.histogram,  # type: ignore[arg-type]
+        unit=BY_NAME[stage].unit,
+        repeat=_command(evidence, mode, stage),
+        **{name: getattr(drift, name) for name in _FIGURES},
+    )
+
+
+def _read_after_update(row: Row) -> bool:
+    """A chained prediction is that of the updated weights, so it can be no cause of what the step computed before."""
+    return row.mode != "isolated" and row.stage == "prediction"
+
+
+_FIGURES = (
+    *("dtype", "bitwise", "count", "differing", "max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine"),
+    *("worst_reference", "worst_candidate"),
+)
+
+
+def _repeat(drift: Drift) -> tuple[Verdict, str]:
+    if drift.bitwise:
+        return Verdict.IDENTICAL, "same bytes when run again"
+    return Verdict.UNSTABLE, drift.structural or f"{drift.differing} of {drift.count} elements differ when run again"
+
+
+def _command(evidence: Evidence, mode: str, stage: str) -> str:
+    item = f"parity/test_stages.py::test_stage[{evidence.variant}-{mode}-{stage}]"
+    spec = evidence.spec
+    scope = f"--parity-batch={spec.batch} --parity-seed={spec.seed} --parity-device={spec.device}"
+    return f'python -m pytest "{item}" {scope}' + (" --parity-full" if spec.steps > 1 else "")
+
+
+def _with_causes(rows: Sequence[Row]) -> list[Row]:
+    """Say why a row is not bitwise: the stage computes it otherwise, or it inherits from an earlier stage."""
+    own = {row.stage for row in rows if row.mode == "isolated" and not row.bitwise}
+    return [_explained(row, own) for row in rows]
+
+
+def _explained(row: Row, own: set[str]) -> Row:
+    if row.verdict is not Verdict.ROUNDING or row.mode not in CLAIMS:
+        return row
+    if row.stage not in own:
+        return _reworded(row, "inherited from earlier stages")
+    return _reworded(row, DEPARTURES.get(row.stage, "cause not recorded"))
+
+
+def _reworded(row: Row, why: str) -> Row:
+    fields: Mapping[str, object] = {**row.__dict__, "reason": f"{row.reason}; {why}"}
+    return Row(**fields)  # type: ignore[arg-type]

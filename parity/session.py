@@ -1,0 +1,131 @@
+"""One request of a user: which variants to run, progress while they run, and the files that come out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fixtures.clip import ClipUnavailable
+from parity.assemble import assemble
+from parity.audit import Crew, Evidence, Say, add_floors, committed_floors, crew, gather
+from parity.batch import load_batch
+from parity.files import write_atomically
+from parity.report import write_report
+from parity.rows import table
+from parity.schema import Results, Skipped, write_results
+from parity.stages import select
+from parity.worker import RunSpec
+
+DROPOUT = 0.1
+FULL_STEPS = 5
+FALLBACK = "seeded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asked for; `stages` is a comma-separated list, None for all."""
+
+    batch: str = "carphone_0040"
+    device: str = "cpu"
+    seed: int = 0
+    steps: int | None = None
+    stages: str | None = None
+    full: bool = False
+    threads: int = 1
+
+    def variants(self, batch: str) -> dict[str, RunSpec]:
+        """Variant name -> run."""
+        rates = {"eval": 0.0, "dropout": DROPOUT} if self.full else {"eval": 0.0}
+        steps = self.steps or (FULL_STEPS if self.full else 1)
+        return {
+            name: RunSpec(
+                batch=batch, dropout=rate, steps=steps, seed=self.seed, device=self.device, threads=self.threads
+            )
+            for name, rate in rates.items()
+        }
+
+
+def audit(request: Request, *, command: str, console: Console) -> Results:
+    """Run what `request` asks for.
+
+    Raises:
+        ValueError: unknown stage, unusable batch, or a device that is not there.
+    """
+    stages = select(request.stages)
+    _check_device(request.device)
+    batch, skipped = usable_batch(request.batch)
+    timings: dict[str, float] = {}
+    with crew() as members, progress(console, timings) as say:
+        evidence = [_variant(name, spec, members, say, request.full) for name, spec in request.variants(batch).items()]
+    return assemble(evidence, command=command, timings=timings, skipped=skipped, stages=stages)
+
+
+def measure_floors(request: Request, *, console: Console) -> list[Path]:
+    """Measure all floors of the request's runs and store them for the repository; returns the files."""
+    paths = []
+    with crew() as members, progress(console, {}) as say:
+        for name, spec in request.variants(request.batch).items():
+            evidence = gather(spec, members=members, say=say, variant=name)
+            add_floors(evidence, members=members, say=say, everything=True)
+            paths.append(committed_floors(evidence))
+    return paths
+
+
+def publish(results: Results, out: Path, json: Path | None = None) -> None:
+    """Write report.html, results.json, results.csv and junit.xml into `out`, each atomically."""
+    from parity.junit import write_junit
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_results(results, out / "results.json")
+    write_atomically(out / "results.csv", table(results.rows).to_csv().encode())
+    write_junit(results, out / "junit.xml")
+    write_report(results, out / "report.html")
+    if json:
+        write_results(results, json)
+
+
+def usable_batch(name: str) -> tuple[str, list[Skipped]]:
+    """The batch itself, or the seeded one with the reason when the real clip's pixels cannot be had here."""
+    try:
+        load_batch(name)
+    except ClipUnavailable as error:
+        return FALLBACK, [Skipped(what=f"batch {name}", why=f"{error}; the seeded batch served instead")]
+    return name, []
+
+
+@contextmanager
+def progress(console: Console, timings: dict[str, float]) -> Iterator[Say]:
+    """A spinner per running phase on a terminal, plain lines elsewhere; phase lengths go to `timings`, in seconds."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        @contextmanager
+        def say(phase: str) -> Iterator[None]:
+            if not console.is_terminal:
+                console.print(phase, soft_wrap=True)
+            task, start = bar.add_task(phase, total=None), time.perf_counter()
+            try:
+                yield
+            finally:
+                timings[phase] = time.perf_counter() - start
+                bar.update(task, total=1, completed=1)
+
+        yield say
+
+
+def _variant(name: str, spec: RunSpec, members: Crew, say: Say, full: bool) -> Evidence:
+    evidence = gather(spec, members=members, say=say, variant=name, fresh_repeat=full)
+    add_floors(evidence, members=members, say=say)
+    return evidence
+
+
+def _check_device(device: str) -> None:
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: no CUDA device here; use --device cpu")
