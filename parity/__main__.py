@@ -127,6 +127,9 @@ def main() -> None:
     except (ValueError, FileNotFoundError) as error:
         Console(stderr=True).print(f"[bold]cannot tell:[/bold] {type(error).__name__}: {error}", soft_wrap=True)
         sys.exit(2)
+    except Exception:
+        Console(stderr=True).print_exception()
+        sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; finished traces are kept, the same command goes on from there")
         sys.exit(130)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -145,8 +146,8 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
         needed["chained"] |= _unequal(drifts)
     if not everything and not any(needed.values()):
         return
-    key = floor_key(evidence.spec)
-    for path in (committed_floors(evidence), CACHE / "floors" / f"{key}.json"):
+    key, committed = floor_key(evidence.spec), committed_floors(evidence.spec, evidence.variant)
+    for path in (committed, CACHE / "floors" / f"{key}.json"):
         if not everything and path.exists():
             floors, facts = read_floors(path)
             if facts.get("key") == key and all(needed[mode] <= floors.get(mode, {}).keys() for mode in needed):
@@ -154,7 +155,7 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
                 return
     with say(f"{evidence.variant}: noise floor, {DRAWS} draws on legacy (kept for the next run)"):
         evidence.floors = _measure(evidence, needed, members, everything)
-    path = committed_floors(evidence) if everything else CACHE / "floors" / f"{key}.json"
+    path = committed if everything else CACHE / "floors" / f"{key}.json"
     facts = {"key": key, "draws": DRAWS, "platform": platform_key(evidence.spec.device), "run": asdict(evidence.spec)}
     write_floors(path, evidence.floors, facts)
     evidence.floor_source = f"measured in this run, {DRAWS} draws"
@@ -210,10 +211,10 @@ def floor_key(spec: RunSpec) -> str:
     return _digest(tree_digest([ROOT / "legacy"]), *_inputs(spec), str(DRAWS))
 
 
-def committed_floors(evidence: Evidence) -> Path:
+def committed_floors(spec: RunSpec, variant: str) -> Path:
     """Where the floors of a bundled batch are kept in the repository."""
-    name = f"{evidence.spec.batch.replace(':', '_')}-{evidence.variant}-{evidence.spec.steps}.json"
-    return ROOT / "fixtures" / "floors" / platform_key(evidence.spec.device) / name
+    name = re.sub(r"[^A-Za-z0-9_.]+", "_", f"{spec.batch}-{variant}-{spec.steps}") + ".json"
+    return ROOT / "fixtures" / "floors" / platform_key(spec.device) / name
 
 
 def _inputs(spec: RunSpec) -> tuple[str, ...]:

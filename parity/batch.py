@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fixtures import clip, seeded
@@ -150,6 +151,8 @@ def _folder_batch(folder: Path) -> Batch:
         loaded = load_clip(folder, landmark_indices=LANDMARK_INDICES)
     except (ValueError, OSError) as error:
         raise BatchError(str(error)) from error
+    for frame in loaded.names:
+        _check_picture(Path(frame))
     return Batch(
         name=folder.resolve().name,
         image=loaded.image_T3HW,
@@ -159,6 +162,14 @@ def _folder_batch(folder: Path) -> Batch:
         source=f"folder {folder}",
         frame_names=tuple(loaded.names),
     )
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse what would have to be resized: the two sides resize differently (defect D08)."""
+    with Image.open(path) as picture:
+        if picture.size != (SIZE, SIZE):
+            width, height = picture.size
+            raise BatchError(f"{path}: image is {width}x{height} pixels, an audit needs {SIZE}x{SIZE}; crop it first")
 
 
 def _bundled_batch() -> Batch:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from parity.audit import committed_floors
 from parity.environment import platform_key
 from parity.golden import GOLDENS
 from parity.noise import C, read_floors
@@ -33,7 +34,10 @@ def test_loss_table(parity_results, dataframe_regression, pytestconfig):
         pytest.skip("tables are recorded for seed 0")
     losses = [row for row in parity_results.rows if row.stage == "losses" and row.mode == "chained"]
     values = {f"{row.variant}/{row.tensor}": [row.worst_reference] for row in losses}
-    tolerances = {key: {"atol": C * floor, "rtol": 0.0} for key, floor in _loss_floors(parity_results).items()}
+    tolerances = {
+        key: {"atol": C * floor, "rtol": 0.0}
+        for key, floor in _loss_floors(request, parity_results.scope["batch"]).items()
+    }
     dataframe_regression.check(
         pd.DataFrame(values),
         fullpath=GOLDENS / platform / f"{name}.csv",
@@ -42,17 +46,14 @@ def test_loss_table(parity_results, dataframe_regression, pytestconfig):
     )
 
 
-def _loss_floors(results):
+def _loss_floors(request, batch):
     found = {}
-    for variant in {row.variant for row in results.rows}:
-        scope = results.scope
-        path = GOLDENS.parent / "floors" / platform_key(scope["device"])
-        path /= f"{scope['batch'].replace(':', '_')}-{variant}-{scope['steps']}.json"
-        if path.exists():
-            floors, _ = read_floors(path)
-            for key, floor in floors["chained"].items():
-                if key.startswith("losses/"):
-                    found[f"{variant}/{key.removeprefix('losses/')}"] = floor.max_abs
+    for variant, spec in request.variants(batch).items():
+        path = committed_floors(spec, variant)
+        floors = read_floors(path)[0]["chained"] if path.exists() else {}
+        for key, floor in floors.items():
+            if key.startswith("losses/"):
+                found[f"{variant}/{key.removeprefix('losses/')}"] = floor.max_abs
     return found
 
 

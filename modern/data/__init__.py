@@ -1,0 +1,1 @@
+"""Clips of three frames: reading the lab's folders, choosing windows, sampling, splitting and collating."""

@@ -1,0 +1,180 @@
+"""Checkpoints: everything a run needs to continue as if it had not been interrupted.
+
+A checkpoint of step g holds the state before update g, with the random generators as they were when step g began.
+It is a folder of `model.safetensors` (the trained modules), `optimizer.safetensors` and `state.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from modern.checkpoint import CheckpointError
+from modern.train.files import write_folder, write_text
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a run stands, beside its tensors.
+
+    Attributes:
+        step: updates done.
+        epoch: epoch of the next step.
+        position: batches of that epoch already used.
+        random: states of the global generators, as `random_states` takes them.
+        frozen_digest: SHA-256 of what is not trained; continuing needs the same.
+        config: what the run was started with.
+    """
+
+    step: int
+    epoch: int
+    position: int
+    random: dict[str, Any]
+    frozen_digest: str
+    config: dict[str, Any]
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of every submodule that itself owns a trainable parameter, by their name in `model`."""
+    state = model.state_dict()
+    owners = {name.rpartition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] in owners}
+
+
+def frozen_digest(model: nn.Module, *others: nn.Module) -> str:
+    """SHA-256 over names and bytes of all other parameters and buffers of `model`, and of everything in `others`."""
+    trained, sha = trained_state(model), hashlib.sha256()
+    frozen = [(name, tensor) for name, tensor in _everything(model) if name not in trained]
+    for name, tensor in [*frozen, *(item for other in others for item in _everything(other))]:
+        sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _everything(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, also the buffers that a state dict leaves out."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, standing: Standing) -> Path:
+    """Write `folder/{step:08}` and let `folder/latest` name it; a crash at any time leaves the older one usable.
+
+    A checkpoint of that step that is already there is kept: within one run a step has one state.
+
+    Returns:
+        The checkpoint written.
+    """
+    checkpoint = folder / f"{standing.step:08}"
+    state = optimizer.state_dict()
+
+    def write(part: Path) -> None:
+        save_file(_savable(trained_state(model)), part / "model.safetensors")
+        save_file(_savable(dict(_optimizer_tensors(state))), part / "optimizer.safetensors")
+        described = {**asdict(standing), "param_groups": state["param_groups"]}
+        (part / "state.json").write_text(json.dumps(described), encoding="utf-8")
+
+    if not checkpoint.exists():
+        write_folder(checkpoint, write)
+    write_text(folder / LATEST, checkpoint.name)
+    return checkpoint
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, or None before its first.
+
+    Raises:
+        CheckpointError: if the one named is gone.
+    """
+    pointer = folder / LATEST
+    if not pointer.exists():
+        return None
+    checkpoint = folder / pointer.read_text(encoding="utf-8").strip()
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"{pointer} names {checkpoint}, which does not exist; write another step's name into it")
+    return checkpoint
+
+
+def prune_checkpoints(folder: Path, unwanted: Callable[[int], bool]) -> None:
+    """Delete the checkpoints whose step is unwanted, and unfinished ones; the one named by `latest` always stays."""
+    latest = latest_checkpoint(folder)
+    for checkpoint in folder.iterdir():
+        name, finished = checkpoint.name, not checkpoint.name.startswith(".")
+        if not finished or (name.isdigit() and checkpoint != latest and unwanted(int(name))):
+            shutil.rmtree(checkpoint)
+
+
+def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, digest: str) -> Standing:
+    """Restore model and optimizer; the generators are left to the caller, who restores them last.
+
+    Args:
+        checkpoint: a folder written by `save_checkpoint`.
+        model: its trained modules are filled.
+        optimizer: its state is replaced.
+        digest: `frozen_digest` of the networks now in use.
+
+    Raises:
+        CheckpointError: if a file is missing or damaged, or fits another model.
+    """
+    try:
+        described = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        groups = described.pop("param_groups")
+        standing = Standing(**described)
+        tensors = load_file(checkpoint / "optimizer.safetensors")
+        if standing.frozen_digest != digest:
+            raise CheckpointError(f"{checkpoint}: was trained beside other frozen weights; load the same ones")
+        load_trained(checkpoint / "model.safetensors", model)
+        optimizer.load_state_dict({"state": _nest(tensors), "param_groups": groups})
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint}: damaged or incomplete ({error}); resume from another step") from error
+    return standing
+
+
+def load_trained(file: Path, model: nn.Module) -> None:
+    """Load the trained modules from `model.safetensors`.
+
+    Raises:
+        CheckpointError: if it cannot be read or its names or shapes are not exactly the model's.
+    """
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); resume from another step") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in trained_state(model).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != found:
+        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise CheckpointError(f"{file}: {len(differing)} entries differ from the model's, first {differing[:3]}")
+    model.load_state_dict(tensors, strict=False)
+
+
+def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of an optimizer's state by "parameter index/name"; torch keeps every entry of Adam as a tensor."""
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            yield f"{index}/{name}", torch.as_tensor(value)
+
+
+def _nest(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    nested: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition("/")
+        nested.setdefault(int(index), {})[name] = tensor
+    return nested
