@@ -1,0 +1,1 @@
+"""The coarse model on three frames and its training: a clean implementation with the same numbers as the original."""
