@@ -1,0 +1,1 @@
+"""The audit: does `modern` give what `legacy` gives, and does either give it twice?"""

@@ -27,9 +27,7 @@ def run(
     seed: Annotated[int, typer.Option(help="seed of every generator before the first step")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer updates (default 1, with --full 5)")] = None,
     stages: Annotated[str | None, typer.Option(help="comma-separated stages to show and judge (default all)")] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="dropout off and on, 5 steps, repeats in fresh processes")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="5 training steps, repeats in fresh processes")] = False,
     threads: Annotated[int, typer.Option(min=1, help="threads inside an operation")] = 1,
     json: Annotated[Path | None, typer.Option(help="also write results.json there")] = None,
     out: Annotated[Path, typer.Option(help="folder of the report")] = REPORTS,

@@ -38,12 +38,14 @@ Say = Callable[[str], AbstractContextManager[None]]
 class Evidence:
     """Everything one variant yielded, before any verdict.
 
-    drifts: mode -> `stage/tensor` -> figures. Modes: chained, isolated, repeat:legacy, repeat:modern.
+    reference: legacy's stored trace.
+    drifts: mode -> `stage/tensor` -> figures. Modes: chained, isolated, repeat:legacy, repeat:modern, golden:*.
     floors: mode -> `stage/tensor` -> noise floor; `floor_source` says where they come from.
     """
 
     spec: RunSpec
     variant: str
+    reference: Path
     legacy: Trace
     modern: Trace
     drifts: dict[str, dict[str, Drift]]
@@ -126,6 +128,7 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
     return Evidence(
         spec=spec,
         variant=variant,
+        reference=reference,
         legacy=traces["legacy"],
         modern=traces["modern"],
         drifts=drifts,
@@ -162,7 +165,7 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
 
 
 def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, everything: bool) -> dict[str, Floors]:
-    spec, reference = evidence.spec, CACHE / "traces" / trace_key(evidence.spec, "legacy")
+    spec, reference = evidence.spec, evidence.reference
     draws, halves = range(DRAWS), (range(0, DRAWS, 2), range(1, DRAWS, 2))
     stages = (
         [stage.name for stage in STAGES] if everything else sorted({key.split("/")[0] for key in needed["isolated"]})

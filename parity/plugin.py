@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--parity-seed", default=0, type=int, help="seed of the audit")
     group.addoption("--parity-device", default="cpu", help="device of the audit")
-    group.addoption("--parity-full", action="store_true", help="dropout off and on, five steps, fresh processes")
+    group.addoption("--parity-full", action="store_true", help="five training steps, repeats in fresh processes")
 
 
 def pytest_configure(config: pytest.Config) -> None:

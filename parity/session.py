@@ -23,7 +23,8 @@ from parity.schema import Results, Skipped, write_results
 from parity.stages import select
 from parity.worker import RunSpec
 
-DROPOUT = 0.1
+# Variant -> probability inside BiViT. Without dropout a step draws nothing; with it both sides draw under one seed.
+VARIANTS = {"eval": 0.0, "dropout": 0.1}
 FULL_STEPS = 5
 FALLBACK = "seeded"
 
@@ -42,13 +43,12 @@ class Request:
 
     def variants(self, batch: str) -> dict[str, RunSpec]:
         """Variant name -> run."""
-        rates = {"eval": 0.0, "dropout": DROPOUT} if self.full else {"eval": 0.0}
         steps = self.steps or (FULL_STEPS if self.full else 1)
         return {
             name: RunSpec(
                 batch=batch, dropout=rate, steps=steps, seed=self.seed, device=self.device, threads=self.threads
             )
-            for name, rate in rates.items()
+            for name, rate in VARIANTS.items()
         }
 
 

@@ -1,0 +1,162 @@
+"""What `conform` found, in words, as JSON and on the terminal; the exit code is decided here once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+class Outcome(StrEnum):
+    """What may be said of one vector."""
+
+    AGREES = "agrees"
+    DISAGREES = "disagrees"
+    NOT_COMPUTED = "not computed"
+    NOT_ASKED = "not asked"
+    INFO = "info"
+
+
+_STYLE = {Outcome.AGREES: "", Outcome.DISAGREES: "bold red", Outcome.NOT_COMPUTED: "bold yellow"}
+_LOG_WIDTH = 170  # a log has no window whose width would have to be kept
+_ASKED = (Outcome.AGREES, Outcome.DISAGREES, Outcome.NOT_COMPUTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vector:
+    """The outcome for one recorded vector; figures are None where nothing was compared."""
+
+    name: str
+    outcome: Outcome
+    metric: str = ""
+    bound: float | None = None
+    figure: float | None = None
+    max_abs: float | None = None
+    rel_l2: float | None = None
+    bitwise: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectReport:
+    """All vectors of a folder for one subject; `problem` tells why it could not be run, `switches` how it was."""
+
+    subject: str
+    vectors: tuple[Vector, ...] = ()
+    problem: str = ""
+    switches: Mapping[str, str] = field(default_factory=dict)
+
+    def count(self, outcome: Outcome) -> int:
+        """How many vectors had `outcome`."""
+        return sum(vector.outcome is outcome for vector in self.vectors)
+
+    @property
+    def asked(self) -> int:
+        """How many vectors the folder asks of this subject."""
+        return sum(self.count(outcome) for outcome in _ASKED)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all that is asked agrees, 1 something disagrees, 2 cannot tell (also when nothing is asked)."""
+        if self.count(Outcome.DISAGREES):
+            return 1
+        return 2 if self.problem or self.count(Outcome.NOT_COMPUTED) or not self.count(Outcome.AGREES) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConformReport:
+    """One run of `conform`; `problem` tells why the folder could not be judged at all."""
+
+    folder: str
+    device: str
+    subjects: tuple[SubjectReport, ...] = ()
+    problem: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """As for one subject; beside others, a subject that is asked for nothing and ran into nothing is left out."""
+        codes = {part.exit_code for part in self.subjects if part.asked or part.problem}
+        if self.problem or not codes:
+            return 2
+        return 1 if 1 in codes else max(codes)
+
+
+def as_json(report: ConformReport, environment: Mapping[str, str]) -> str:
+    """The report as strict JSON text (schema 1); figures that are not finite become text."""
+    subjects = [
+        {
+            "subject": part.subject,
+            "exit_code": part.exit_code,
+            "problem": part.problem,
+            "switches": dict(part.switches),
+            "counts": {word.value: part.count(word) for word in Outcome},
+            "vectors": [{key: _json_value(value) for key, value in vars(vector).items()} for vector in part.vectors],
+        }
+        for part in report.subjects
+    ]
+    document = {
+        "schema": 1,
+        "folder": report.folder,
+        "device": report.device,
+        "exit_code": report.exit_code,
+        "problem": report.problem,
+        "environment": dict(environment),
+        "subjects": subjects,
+    }
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def print_report(report: ConformReport, console: Console | None = None) -> None:
+    """List every vector of every subject, then what was not covered and the answer in a sentence."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _LOG_WIDTH)
+    for part in report.subjects:
+        console.print(_table(part))
+        if part.problem:
+            console.print(f"{part.subject}: {part.problem}", style="bold red", markup=False)
+        console.print(_sentence(part, report.folder), markup=False)
+    if report.problem:
+        console.print(report.problem, style="bold red", markup=False)
+    console.print(f"exit code {report.exit_code}: {_MEANING[report.exit_code]}", markup=False)
+
+
+_MEANING = {0: "every vector asked for was computed and agrees", 1: "disagreement", 2: "cannot tell"}
+
+
+def _table(part: SubjectReport) -> Table:
+    table = Table(title=f"{part.subject} against the recorded vectors", title_justify="left", box=None, pad_edge=False)
+    for column in ("vector", "outcome", "metric"):
+        table.add_column(column, no_wrap=True)
+    for column in ("bound", "figure", "max abs", "rel L2", "bitwise"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for vector in part.vectors:
+        figures = [_number(value) for value in (vector.bound, vector.figure, vector.max_abs, vector.rel_l2)]
+        same = {True: "yes", False: "no", None: ""}[vector.bitwise]
+        cells = (vector.name, vector.outcome.value, vector.metric, *figures, same, vector.note.replace("[", "\\["))
+        table.add_row(*cells, style=_STYLE.get(vector.outcome, "dim"))
+    return table
+
+
+def _sentence(part: SubjectReport, folder: str) -> str:
+    if not part.asked:
+        return f"{part.subject}: {folder} asks nothing of it"
+    same = sum(vector.bitwise is True for vector in part.vectors)
+    left = {word: part.count(word) for word in Outcome if word not in (Outcome.AGREES,) and part.count(word)}
+    rest = "".join(f", {count} {word}" for word, count in left.items())
+    return f"{part.subject}: {part.count(Outcome.AGREES)} of {part.asked} agree ({same} bitwise){rest}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2e}" if value else "0"
+
+
+def _json_value(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,108 @@
+"""Legacy built for an audit: its own constructors and files, with paths, device and downloads replaced from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torchvision
+
+from fixtures.legacy_files import write_legacy_data
+from parity.files import CACHE, ROOT
+from parity.subject import Setup
+
+TREE = ROOT / "legacy" / "AU_sequence"
+YML = TREE / "configs" / "release_version" / "deca_pretrain_video_OnlyE2.yml"
+_IMAGENET = "resnet50-19c8e357.pth"
+
+
+def import_legacy(module: str) -> Any:
+    """Import `decalib.<module>` of the legacy tree; global switches it sets on import are put back."""
+    if str(TREE) not in sys.path:
+        sys.path.insert(0, str(TREE))
+    with _kept_switches():
+        return importlib.import_module(f"decalib.{module}")
+
+
+def legacy_config(overrides: Mapping[str, Any], output_dir: str) -> Any:
+    """The run's yacs configuration: defaults, the shipped yml, then dotted `overrides`.
+
+    Raises:
+        ValueError: an override that the configuration does not have.
+    """
+    config = import_legacy("utils.config").get_cfg_defaults()
+    config.merge_from_file(str(YML))
+    plain = {"output_dir": output_dir, "train.write_summary": False, "train.resume": False, **overrides}
+    for key, value in plain.items():
+        *parents, leaf = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.get(parent, {})
+        if leaf not in node:
+            raise ValueError(f"override {key!r}: legacy's configuration has no such key")
+        node[leaf] = type(node[leaf])(value)
+    return config
+
+
+def build_trainer(setup: Setup) -> Any:
+    """Legacy's Trainer around its DECA, with the setup's weights in every network and its dropout probability.
+
+    The constructors run as they are in a folder that has their `./data`; what they load is then replaced by the exact
+    weights of the setup, since the second-stage checkpoint fills both action-unit networks only in part.
+    """
+    deca, trainer_module = import_legacy("gatfarec_Video_OnlyExpress"), import_legacy("trainer_Video_OnlyExpress")
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="legacy-") as scratch, _prepared(Path(scratch), setup):
+        config = legacy_config(setup.overrides, scratch)
+        config.model.flame_tex_path = str(Path(scratch) / "data" / "FLAME_texture.npz")
+        trainer = trainer_module.Trainer(deca.DECA(config, setup.device), config, setup.device)
+    _load(trainer, setup)
+    for module in trainer.mymodel.BiViT.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = setup.dropout
+    return trainer
+
+
+def _load(trainer: Any, setup: Setup) -> None:
+    model = trainer.mymodel
+    networks = {"E_flame": model.E_flame, "BiViT": model.BiViT, "AUNet": model.AUNet}
+    networks |= {"AU_net": trainer.AU_net, "expression_net": trainer.expression_net}
+    for name, network in networks.items():
+        network.load_state_dict(dict(setup.weights[name]))
+
+
+@contextlib.contextmanager
+def _prepared(folder: Path, setup: Setup) -> Iterator[None]:
+    """Working folder, files and process as legacy's constructors expect them; all put back afterwards."""
+    write_legacy_data(setup.head, setup.weights, folder / "data")
+    torch.save({}, folder / "data" / _IMAGENET)  # its values would be overwritten by the setup's
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()),
+        mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": visible}),
+        mock.patch("torchvision.models.resnet50", return_value=torchvision.models.resnet50(weights=None)),
+        mock.patch("loguru.logger.add", return_value=0),
+        mock.patch("loguru.logger.info"),
+        _kept_switches(),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _kept_switches() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
