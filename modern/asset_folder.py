@@ -37,6 +37,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
         "mask_forehead": masks["forehead"],
         "uv_face_eye_mask": _read_mask(folder / "uv_face_eye_mask.png"),
         "uv_face_mask": _read_mask(folder / "uv_face_mask.png"),
+        "fixed_uv_dis": np.load(folder / "fixed_displacement_256.npy", allow_pickle=False),
     }
 
 

@@ -43,6 +43,7 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
     "tex_dir_bgr": (512, 512, 3, 50),
     "uv_face_eye_mask": (256, 256),
     "uv_face_mask": (256, 256),
+    "fixed_uv_dis": (256, 256),
 }
 # Index fields and the size that bounds them.
 _INDICES = {
@@ -87,6 +88,7 @@ class HeadAssets:
         tex_dir_bgr: [512,512,3,50] texture directions, 0..255 units.
         uv_face_eye_mask: [256,256] face and eyes in texture space, 0..1.
         uv_face_mask: [256,256] face without eyes in texture space, 0..1.
+        fixed_uv_dis: [256,256] displacement along the normal that every head has, metres; detail stage only.
 
     Raises:
         ValueError: on a wrong shape, a non-finite value, or an index out of range, naming the field.
@@ -116,6 +118,7 @@ class HeadAssets:
     tex_dir_bgr: Tensor
     uv_face_eye_mask: Tensor
     uv_face_mask: Tensor
+    fixed_uv_dis: Tensor
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -181,6 +184,7 @@ def _read_compact(path: Path, tex_dir_low: Tensor | None) -> dict[str, Any]:
     low = arrays.pop("tex_dir_low", None) if tex_dir_low is None else tex_dir_low
     if low is None:
         raise ValueError(f"{path} holds no texture basis (tex_dir_low): pass one of shape [32,32,3,50]")
+    arrays.setdefault("fixed_uv_dis", np.zeros((256, 256), dtype=np.float32))  # files made for the coarse stage
     arrays["tex_mean_bgr"] = arrays.pop("tex_mean_bgr_u8").astype(np.float32)
     for name in ("uv_face_eye_mask", "uv_face_mask"):
         arrays[name] = arrays.pop(f"{name}_u8").astype(np.float32) / np.float32(255)

@@ -109,6 +109,15 @@ class Batch:
             "imagesName": [[name] for name in self.frame_names],
         }
 
+    @property
+    def face_mask_BHW(self) -> Tensor:
+        """[3,224,224] 1 on the face, 0 elsewhere: the mask of the detail stage, which knows no emphasis."""
+        return (self.mask[:, 0] > 0).to(torch.float32)
+
+    def as_legacy_detail(self) -> dict[str, Any]:
+        """What the legacy data loader of the detail stage would yield: one identity with K = 3 images (detail spec 6)."""
+        return self.as_legacy() | {"mask": self.face_mask_BHW[None]}
+
 
 def _check_tensor(batch: str, field: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:

@@ -35,6 +35,45 @@ class Setup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SyntheticSurface:
+    """Stands in for FLAME, its texture and the renderer where a recording has no head; S = 256 texels, H = W = 224.
+
+    uv_*: [B,3,S,S] position and normal of each texel, in model space and projected (z + 10).
+    uv_face_eye_mask: [1,1,S,S]. fixed_uv_dis: [S,S] metres. albedo: [B,3,S,S]. grid: [B,H,W,2].
+    """
+
+    uv_vertices: Tensor
+    uv_normals: Tensor
+    uv_projected: Tensor
+    uv_projected_normals: Tensor
+    uv_face_eye_mask: Tensor
+    fixed_uv_dis: Tensor
+    albedo: Tensor
+    grid: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetailSetup:
+    """How both subjects of a detail audit are built.
+
+    weights: E_flame, E_detail, D_detail, D, AUNet, ACG (and VGG19 for the disabled MRF term) -> legacy state dict.
+    head: the head, None only where `surface` replaces it.
+    expression_B50: what the EMOCA stand-in returns for the batch.
+    parameters_B236: if given, replaces the output of the encoder, which still runs.
+    surface: if given, replaces FLAME, texture and renderer.
+    overrides: dotted keys of the legacy configuration, for example ``{"loss.reg_sym": 5e-6}``.
+    """
+
+    weights: StateDicts
+    head: HeadAssets | None
+    expression_B50: Tensor
+    parameters_B236: Tensor | None = None
+    surface: SyntheticSurface | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What one traced run does.
 
