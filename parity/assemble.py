@@ -18,7 +18,7 @@ from parity.rows import first_divergence, make_rows
 from parity.schema import Finding, FloorEvidence, Goldens, Known, Picture, Results, Row, Skipped, StageSummary
 from parity.stages import STAGES
 from parity.structure import StructuralFinding
-from parity.verdict import Verdict, exit_code, worst
+from parity.verdict import Verdict, exit_code, overall, worst
 
 FULL_ONLY = "only with --full"
 # A platform without goldens still has the live comparison; one that cannot be trusted is said and mended.
@@ -46,7 +46,7 @@ def assemble(
     culprit = first_divergence(rows)
     return Results(
         answer=answer(evidence[0], rows, [finding for _, finding in findings]),
-        verdict=worst(words),
+        verdict=overall(words),
         exit_code=exit_code(words),
         first_divergence=culprit.id if culprit else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -26,7 +26,37 @@ class Discrepancy:
     since: str
 
 
+_CODES = ["shape", "tex", "exp", "pose", "cam", "light"]
+_RECORD = "modern's codes are a typed record in one fixed order; the photograph travels beside them, not among them"
+
 REGISTRY: tuple[Discrepancy, ...] = (
+    Discrepancy(
+        id="R01",
+        stage="deca_codes",
+        fact="codedict_keys",
+        legacy=[*_CODES, "images"],
+        modern=_CODES,
+        reason=_RECORD,
+        since="0.1.0",
+    ),
+    Discrepancy(
+        id="R01",
+        stage="codes",
+        fact="codedict_our_keys",
+        legacy=["tex", "exp", "light", "images", "shape", "cam", "pose"],
+        modern=_CODES,
+        reason=_RECORD,
+        since="0.1.0",
+    ),
+    Discrepancy(
+        id="D18",
+        stage="codes",
+        fact="aliases",
+        legacy=[[f"codedict/{name}", f"codedict_our/{name}"] for name in ("shape", "cam")],
+        modern=[[f"codedict/{name}", f"codedict_our/{name}"] for name in ("shape", "pose", "cam")],
+        reason="legacy copies the pose and shares shape and camera; modern shares all three, since nothing writes them",
+        since="0.1.0",
+    ),
     Discrepancy(
         id="D24",
         stage="losses",
