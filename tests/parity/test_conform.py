@@ -16,6 +16,7 @@ from parity.conform import RECIPES, check_folder, check_subject
 from parity.conform_coarse import CoarseRecipe
 from parity.conform_material import load_folder
 from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector, as_json, print_report
+from parity.environment import isolated_numerics
 from parity.trace import Trace
 
 BUNDLED = Path(__file__).parents[2] / "fixtures" / "conformance"
@@ -137,7 +138,8 @@ def record(folder, prefix, build, names=None):
     save_file({"f64/placeholder": torch.zeros(1)}, folder / "vectors_coarse.safetensors")
     recipe = CoarseRecipe(load_folder(folder, RECIPES).material, build)
     chosen = [name for name in stored if not name.startswith("f64/") and (names is None or names(name))]
-    computed = {name: recipe.compute(name).to(stored[name].dtype) for name in sorted(chosen, key=recipe.order)}
+    with isolated_numerics(threads=1):  # as `check_subject` does; means over two threads round differently
+        computed = {name: recipe.compute(name).to(stored[name].dtype) for name in sorted(chosen, key=recipe.order)}
     assert {name: value.shape for name, value in computed.items()} == {name: stored[name].shape for name in chosen}
     computed["f64/E_flame/parameters"] = torch.zeros(3)
     save_file(
