@@ -7,7 +7,7 @@ time without sharing memory, generators or global settings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from parity.comparison import Drift, compare
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.noise import Floors, chained_floor, isolated_floor, widen
-from parity.perturb import perturbed
+from parity.perturb import perturbed_batch
 from parity.randomness import seed_everything
 from parity.stages import BY_NAME, batch_tensors, stage_inputs
 from parity.subject import Plan, Setup, Subject
@@ -178,13 +178,8 @@ def measure_steps(spec: RunSpec, reference: Path, draws: range) -> Floors:
     expected, batch, floors = load_trace(reference).tensors, batch_of(spec), Floors()
     plan = Plan(steps=spec.steps, seed=spec.seed, term_gradients=False)
     for draw in draws:
-        found = _subject("legacy", spec).trace(_moved(batch, draw), plan).tensors
+        found = _subject("legacy", spec).trace(perturbed_batch(batch, draw), plan).tensors
         for key in expected.keys() & found.keys():
             if "@" in key:
                 widen(floors, key, compare(expected[key], found[key]))
     return floors
-
-
-def _moved(batch: Batch, draw: int) -> Batch:
-    """The batch with its pixels moved by one ULP, kept within 0..1."""
-    return replace(batch, image=perturbed({"image": batch.image}, draw)["image"].clamp(0, 1))

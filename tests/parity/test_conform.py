@@ -377,28 +377,3 @@ def test_json_is_strict_and_the_terminal_lists_every_vector(held_back, capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in rows)
     assert "exit code 1" in printed
-
-
-@pytest.mark.slow
-def test_both_subjects_meet_the_bundled_coarse_vectors():
-    report = check_folder(BUNDLED / "coarse", "both")
-    print_report(report)
-    assert report.exit_code == 0
-
-
-@pytest.mark.slow
-def test_modern_meets_the_bundled_deca_base_vectors():
-    report = check_folder(BUNDLED / "deca_base", "modern")
-    print_report(report)
-    assert report.exit_code == 0
-
-
-@pytest.mark.slow
-def test_both_subjects_meet_a_folder_recorded_from_legacy_on_other_weights_inputs_and_head(tmp_path):
-    from parity.legacy_subject import build_legacy
-
-    names = lambda name: not name.startswith(("alt_", "step_dropout"))  # noqa: E731
-    folder = record(tmp_path / "other", "held-back/", build_legacy, names)
-    report = check_folder(folder, "both")
-    print_report(report)
-    assert report.exit_code == 0
