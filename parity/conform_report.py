@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     AGREES = "agrees"
     DISAGREES = "disagrees"
     NOT_COMPUTED = "not computed"
+    KNOWN = "known"
     NOT_ASKED = "not asked"
     INFO = "info"
 
@@ -45,12 +46,16 @@ class Vector:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectReport:
-    """All vectors of a folder for one subject; `problem` tells why it could not be run, `switches` how it was."""
+    """All vectors of a folder for one subject.
+
+    problem: why it could not be run. switches: how it was run. seconds: how long its parts took.
+    """
 
     subject: str
     vectors: tuple[Vector, ...] = ()
     problem: str = ""
     switches: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> int:
         """How many vectors had `outcome`."""
@@ -95,6 +100,7 @@ def as_json(report: ConformReport, environment: Mapping[str, str]) -> str:
             "exit_code": part.exit_code,
             "problem": part.problem,
             "switches": dict(part.switches),
+            "seconds": {what: round(value, 2) for what, value in part.seconds.items()},
             "counts": {word.value: part.count(word) for word in Outcome},
             "vectors": [{key: _json_value(value) for key, value in vars(vector).items()} for vector in part.vectors],
         }
