@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.conform_detail_table import live_keys, unused_keys
+from parity.conform_detail_table import GENERATOR, live_keys, unused_keys
 from parity.conform_material import Vectors
 from parity.coverage import Rule, rule_for
 
@@ -61,15 +61,17 @@ def _losses(run: str, document: Mapping[str, Any], vectors: Vectors) -> Iterator
 
 
 def _gradients(run: str, document: Mapping[str, Any], vectors: Vectors) -> Iterator[Fact]:
+    keys = vectors.material.keys["state_dict_keys"]
     for place, norms in document["grads"].items():
         _, when, module = place.split("/")
-        live = live_keys(module, norms)
+        live = live_keys(module, keys[module])
         rule = _summary(vectors, f"{run}/grad_slice/{when}/{module}/{live[0]}")
         yield f"grads/{place}", [norms[key] for key in live], rule
-        if when == "after_D_backward" and (unused := unused_keys(module, norms)):
+        if when == "after_D_backward" and (unused := unused_keys(module, keys[module])):
             yield f"without_gradient/{place}", sum(norms[key] is None for key in unused), _EXACT
     for term, norms in document.get("grad_l2_by_loss", {}).items():
-        yield f"grad_l2_by_loss/{term}", list(norms.values()), _summary(vectors, f"{run}/by_loss/{term}/")
+        names = [f"{module}/{key}" for module in GENERATOR for key in keys[module] if key.endswith(".weight")]
+        yield f"grad_l2_by_loss/{term}", [norms[name] for name in names], _summary(vectors, f"{run}/by_loss/{term}/")
 
 
 def _adam(run: str, document: Mapping[str, Any], vectors: Vectors) -> Iterator[Fact]:
@@ -77,7 +79,7 @@ def _adam(run: str, document: Mapping[str, Any], vectors: Vectors) -> Iterator[F
     keys = vectors.material.keys["state_dict_keys"]
     for step, states in enumerate(document["adam"]):
         by_name = {name.split("/", 2)[2]: state for name, state in states.items()}
-        for module in ("E_detail", "D_detail", "D"):
+        for module in (*GENERATOR, "D"):
             live = live_keys(module, keys[module])
             when = "after_D_backward" if module == "D" else "after_G_backward"
             rule = _summary(vectors, f"{run}/grad_slice/{when}/{module}/{live[0]}")
@@ -90,7 +92,7 @@ def _adam(run: str, document: Mapping[str, Any], vectors: Vectors) -> Iterator[F
 def _weights(run: str, document: Mapping[str, Any], vectors: Vectors) -> Iterator[Fact]:
     keys = vectors.material.keys["state_dict_keys"]
     for step, states in enumerate(document["weights_after_step"]):
-        for module in ("E_detail", "D_detail", "D"):
+        for module in (*GENERATOR, "D"):
             yield f"weights_l2/{step}/{module}", [states[f"{module}/{key}"]["l2"] for key in keys[module]], _INFO
 
 

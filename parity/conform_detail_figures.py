@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from parity.conform_detail_runs import RunView
-from parity.conform_detail_table import MAPS, MRF_WEIGHTS, OTHER_LOSSES, live_keys, unused_keys
+from parity.conform_detail_table import GENERATOR, MAPS, MRF_WEIGHTS, OTHER_LOSSES, live_keys, unused_keys
 from parity.conform_material import Material
-
-_GENERATOR = ("E_detail", "D_detail")
 
 
 def figure(view: RunView, item: str, material: Material) -> Tensor:
@@ -44,7 +42,9 @@ def figure(view: RunView, item: str, material: Material) -> Tensor:
 def _norms_of(view: RunView, kind: str, rest: list[str], keys: dict[str, dict[str, object]]) -> Tensor:
     if kind == "grad_l2_by_loss":
         values = view.runs.term_gradients(view.run, rest[0])
-        return _norms(values[f"{module}/{key}"] for module in _GENERATOR for key in keys[module] if _is_weight(key))
+        return _norms(
+            values[f"{module}/{key}"] for module in GENERATOR for key in keys[module] if key.endswith(".weight")
+        )
     step, *middle, module = rest
     live = live_keys(module, keys[module])
     if kind == "grads":
@@ -70,10 +70,6 @@ def _structure(view: RunView, kind: str, rest: list[str]) -> Tensor:
         return torch.tensor(facts["unowned_gradients"][rest[0]])
     owner, setting = rest
     return torch.tensor(facts["optimizers"][owner][setting], dtype=torch.float64)
-
-
-def _is_weight(key: str) -> bool:
-    return key.endswith(".weight")
 
 
 def _norms(tensors: Iterable[Tensor]) -> Tensor:

@@ -31,6 +31,7 @@ RUNS = {
     "step_synth_regsym5e-6": Run(steps=1, overrides=_BALANCED),
     "step_assets": Run(steps=2, head=True),
 }
+GENERATOR = ("E_detail", "D_detail")  # the modules the generator's optimizer owns
 TERMS = ("photo_detail", "z_reg", "z_diff", "z_sym", "au_feature_loss")
 # Entry of the JSON's losses -> tensor of the trace, where it is none of the loss terms.
 OTHER_LOSSES = {

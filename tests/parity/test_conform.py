@@ -15,7 +15,8 @@ from fixtures import seeded
 from parity.conform import RECIPES, check_folder, check_subject
 from parity.conform_coarse import CoarseRecipe
 from parity.conform_material import load_folder
-from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector, as_json, print_report
+from parity.conform_print import print_report
+from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector, as_json
 from parity.trace import Trace
 
 BUNDLED = Path(__file__).parents[2] / "fixtures" / "conformance"
