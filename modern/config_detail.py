@@ -91,6 +91,7 @@ class DetailLossConfig:
         symmetry: of the displacement where it is not seen; 0 leaves the term out.
         action_unit: action-unit probabilities of photograph and result. Legacy has no key for it: its AU_feature has
             no effect.
+        mrf: patch statistics of the texture, as a share of `photometric`; legacy disabled the term (0.05 there).
     """
 
     photometric: float = 2.0
@@ -98,6 +99,7 @@ class DetailLossConfig:
     smoothness: float = 0.005
     symmetry: float = 0.005
     action_unit: float = 1.0
+    mrf: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
