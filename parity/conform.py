@@ -72,7 +72,7 @@ def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: 
 def check_subject(
     folder: Path, subject: str, device: str = "cpu", say: Say = lambda _: None, build: Builder | None = None
 ) -> SubjectReport:
-    """Judge one subject in this process, with one thread and deterministic algorithms, like the recording.
+    """Judge one subject in this process, with deterministic algorithms and as many threads as the recording had.
 
     Args:
         folder: as for `check_folder`.
@@ -95,7 +95,7 @@ def check_subject(
         )
     judged: dict[str, Vector] = {}
     problem, seconds = "", {}
-    with isolated_numerics(threads=1) as switches:
+    with isolated_numerics(threads=vectors.threads) as switches:
         try:
             recipe: Recipe = RECIPES[stem](vectors.material, build or _builder(subject, stem), device)
             for name in sorted(asked, key=lambda name: (recipe.order(name), name)):

@@ -21,7 +21,6 @@ from parity.conform_detail_table import (
     EVERY_EIGHTH_TEXEL,
     L2,
     L2_PER_SAMPLE,
-    MAPS,
     MODULES,
     RUNS,
     TRACED,
@@ -97,7 +96,7 @@ class DetailRecipe:
             key, part = TRACED[item]
             return view.tensor(key)[part]
         if group in ("strided8", "sample0"):
-            return view.tensor(MAPS[rest])[EVERY_EIGHTH_TEXEL if group == "strided8" else slice(0, 1)]
+            return view.map(rest)[EVERY_EIGHTH_TEXEL if group == "strided8" else slice(0, 1)]
         if group in ("codes", "loss"):
             return view.tensor(f"{'losses' if group == 'loss' else group}/{rest}")
         return self._of_parameters(view, group, rest)

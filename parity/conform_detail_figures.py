@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from parity.conform_detail_runs import RunView
-from parity.conform_detail_table import GENERATOR, MAPS, MRF_WEIGHTS, OTHER_LOSSES, live_keys, unused_keys
+from parity.conform_detail_table import GENERATOR, MRF_WEIGHTS, OTHER_LOSSES, live_keys, unused_keys
 from parity.conform_material import Material
 
 
@@ -32,7 +32,7 @@ def figure(view: RunView, item: str, material: Material) -> Tensor:
         photo, mrf = (float(material.keys["config"][key]) for key in MRF_WEIGHTS)
         return view.runs.mrf(view.run) * photo * mrf
     if kind == "stats":
-        per_sample = view.tensor(MAPS[rest[0]]).to(torch.float64).flatten(1)
+        per_sample = view.map(rest[0]).to(torch.float64).flatten(1)
         return per_sample.norm(dim=1) if rest[1] == "l2_per_sample" else per_sample.sum(dim=1)
     if kind in ("calls", "bn_updates", "other_grads", "optimizers"):
         return _structure(view, kind, rest)

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from parity import conform_detail_inputs as inputs
 from parity.conform_detail_head import recorded_head
 from parity.conform_detail_modules import module_inputs
-from parity.conform_detail_table import BASE, RUNS, TERMS
+from parity.conform_detail_table import BASE, MAPS, RUNS, TERMS, UNPASTED
 from parity.conform_material import Material
 from parity.subject import DetailSetup, Plan, Subject
 from parity.trace import Trace
@@ -76,6 +77,14 @@ class DetailRuns:
         given |= {"image": self.batch.image, "cotangent": traced[f"map_gradients/{term}"]}
         subject = self._built(run)
         return self._once(run, f"term {term}", lambda: self._replay(subject, "g_gradients", given))
+
+    def unpasted(self, run: str) -> Tensor:
+        """[3,3,H,W] the texture seen by each pixel: what `final_image` is where the mask is one everywhere."""
+        traced = self.trace(run).tensors
+        given = {"uv_texture": traced["uv_texture/uv_texture"], "grid": traced["attributes/grid"]}
+        given |= {"image": self.batch.image, "mask": torch.ones_like(self.batch.face_mask_BHW)}
+        subject = self._built(run)
+        return self._once(run, "unpasted", lambda: self._replay(subject, "final_image", given))["final_image"]
 
     def mrf(self, run: str) -> Tensor:
         """The disabled MRF term on the patches of step 0."""
@@ -151,6 +160,10 @@ class RunView:
     def extra(self, name: str, step: int = 0) -> Tensor:
         """A tensor outside the stage contract; raises KeyError."""
         return self.trace.extras[f"{name}@{step}" if step else name]
+
+    def map(self, name: str) -> Tensor:
+        """A map of step 0 by its recorded name; raises KeyError."""
+        return self.runs.unpasted(self.run) if name == UNPASTED else self.tensor(MAPS[name])
 
     def texture_input(self, name: str) -> Tensor:
         """A map that the head or the synthetic surface brings along."""

@@ -52,7 +52,6 @@ MAPS = {
     "final_image": "final_image/final_image",
     "grid": "attributes/grid",
     "nonvis_mask": "visibility/nonvis",
-    "predicted_detail_images": "final_image/final_image",
     "uv_coarse_normals": "uv_surface/uv_normals",
     "uv_coarse_vertices": "uv_surface/uv_vertices",
     "uv_detail_normals": "displacement/uv_detail_normals",
@@ -66,6 +65,7 @@ MAPS = {
     "uv_vis_mask_patch": "patches/vis_patch",
     "uv_z": "generator/uv_z",
 }
+UNPASTED = "predicted_detail_images"  # the map that is pasted into the photograph; no stage yields it, a replay does
 # Vector of a run -> tensor of its trace, slice.
 TRACED: dict[str, tuple[str, Any]] = {
     "acg_cl_input": ("au_probabilities/input", _ALL),

@@ -61,6 +61,13 @@ class Vectors:
     recorded: Mapping[str, Tensor]
     document: Mapping[str, Any]
 
+    @property
+    def threads(self) -> int:
+        """Threads of the recording, where its JSON names them; they decide the order of sums and so the last digits."""
+        runs = self.document.get("runs", {})
+        named = [run.get("threads") for run in runs.values() if isinstance(run, dict)] if isinstance(runs, dict) else []
+        return max((count for count in named if isinstance(count, int)), default=1)
+
 
 def load_folder(folder: Path, stems: Collection[str]) -> Vectors:
     """Read a folder of vectors.
