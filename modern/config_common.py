@@ -79,12 +79,21 @@ def read_legacy_yml(kind: type[Config], path: Path | str) -> Config:
         ValueError: on an unknown key, naming key, file and nearest known key, or on an unusable value.
         FileNotFoundError: if there is no such file.
     """
-    path = Path(path)
+    return read_legacy_dict(kind, read_yaml(Path(path)) or {}, source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, as plain values.
+
+    Raises:
+        ValueError: if it is no YAML, or asks for objects to be made.
+        FileNotFoundError: if there is no such file.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not plain YAML ({error}); give the yml itself, not a dump of it") from error
-    return read_legacy_dict(kind, content or {}, source=str(path))
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not plain YAML ({reason}); give the yml itself, not a dump of it") from error
 
 
 def read_legacy_dict(kind: type[Config], content: Mapping[str, Any], source: str) -> Config:

@@ -27,6 +27,7 @@ class DetailModelConfig:
         expression_weights: file that holds the frozen expression encoder (EMOCA's); None takes the expression of
             `E_flame`, which legacy never does.
         au_weights: OpenGraphAU second-stage checkpoint, for both action-unit networks.
+        perceptual_weights: torchvision's VGG19, only for the MRF term.
         pretrained: folder written by `python -m modern import` to start from; None starts from fresh networks.
         max_displacement: metres; legacy reads and ignores it (defect D25).
     """
@@ -36,6 +37,7 @@ class DetailModelConfig:
     encoder_weights: Path = Path("model.tar")
     expression_weights: Path | None = None
     au_weights: Path = Path("data/OpenGprahAU-ResNet50_second_stage.pth")
+    perceptual_weights: Path = Path("data/vgg19-dcbb9e9d.pth")
     pretrained: Path | None = None
     max_displacement: float = 0.01
 

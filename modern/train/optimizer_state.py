@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ ParameterStates = dict[int, dict[str, Tensor]]
 
 def write_optimizer(file: Path, optimizer: Optimizer) -> None:
     """Write the state of an optimizer, without its settings."""
-    save_file(savable(dict(_named(optimizer.state_dict()["state"]))), file)
+    write_states(file, optimizer.state_dict()["state"])
+
+
+def write_states(file: Path, states: Mapping[int, Mapping[str, Any]]) -> None:
+    """As `write_optimizer`, from the states by index of parameter; numbers, as old files have them, become tensors."""
+    named = ((f"{index}/{name}", value) for index, entries in states.items() for name, value in entries.items())
+    save_file(savable({key: torch.as_tensor(value) for key, value in named}), file)
 
 
 def read_optimizer(file: Path) -> ParameterStates:
@@ -64,10 +70,3 @@ def fill_optimizer(optimizer: Optimizer, states: ParameterStates, groups: list[d
 def savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors takes them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _named(states: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Torch keeps every entry of Adam as a tensor, or as a number in old files."""
-    for index, entries in states.items():
-        for name, value in entries.items():
-            yield f"{index}/{name}", torch.as_tensor(value)

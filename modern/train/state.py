@@ -185,16 +185,38 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizers: Mapping[str,
 
 
 def load_trained(file: Path, model: nn.Module) -> None:
-    """Load the trained modules from `model.safetensors`.
+    """Load what training changes from `model.safetensors`.
 
     Raises:
         CheckpointError: if it cannot be read or its names or shapes are not exactly the model's.
     """
+    _load(file, model, trained_state(model), partial=False)
+
+
+def load_state(file: Path, model: nn.Module, *, partial: bool = False) -> None:
+    """Load all of a model.
+
+    Args:
+        file: by names of `model`.
+        model: to be filled.
+        partial: be content with the trainable parameters; leave out what the model has not.
+
+    Raises:
+        CheckpointError: if it cannot be read or does not fit.
+    """
+    _load(file, model, model.state_dict(), partial=partial)
+
+
+def _load(file: Path, model: nn.Module, own: Mapping[str, Tensor], *, partial: bool) -> None:
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error}); resume from another step") from error
-    wanted = {name: tuple(tensor.shape) for name, tensor in trained_state(model).items()}
+    if partial:
+        trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        tensors = {name: tensor for name, tensor in tensors.items() if name in own}
+        own = {name: tensor for name, tensor in own.items() if name in tensors or name in trainable}
+    wanted = {name: tuple(tensor.shape) for name, tensor in own.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
