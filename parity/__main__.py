@@ -55,7 +55,8 @@ def conform(
 ) -> None:
     """Check recorded vectors of the original code, with the bounds of the folder's coverage.json."""
     from parity.conform import check_folder
-    from parity.conform_report import as_json, print_report
+    from parity.conform_print import print_report
+    from parity.conform_report import as_json
     from parity.environment import fingerprint
     from parity.files import write_atomically
 

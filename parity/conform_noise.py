@@ -9,30 +9,24 @@ inputs moved by one ULP. A miss within c x that noise is `undecided`, never agre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from parity.batch import Batch
+from parity.conform_judge import Recipe
+from parity.conform_report import Outcome, Vector
+from parity.coverage import Rule, judge
 from parity.noise import C
 from parity.perturb import perturbed, perturbed_batch
-from parity.subject import Plan, Setup, Subject
+from parity.subject import Plan, Subject
 from parity.trace import Trace
 
 DRAWS = 3  # fewer than a noise floor's: too low a noise only leaves a miss a miss
+ROUNDED = ("rel_max", "rel", "abs")  # the other metrics allow for rounding themselves, or for none
 Figure = Callable[[str, Tensor, Tensor], float]
-
-
-class Computes(Protocol):
-    """The part of a recipe that is needed here."""
-
-    def compute(self, name: str) -> Tensor:
-        """The subject's value of a vector."""
-        ...
-
-    def order(self, name: str) -> int:
-        """Sort key that puts vectors of one run beside each other."""
-        ...
+Build = Callable[[Any], Subject]
 
 
 class NoisySubject:
@@ -51,11 +45,52 @@ class NoisySubject:
         return self._subject.replay(stage, perturbed(inputs, self._draw))
 
 
+def undecided(
+    judged: Mapping[str, Vector],
+    rules: Mapping[str, Rule],
+    recipe: Recipe,
+    around: Callable[[Build], Recipe],
+    build: Build,
+    say: Callable[[str], None],
+) -> dict[str, Vector]:
+    """Those of `judged` that miss their bound by no more than rounding explains, reworded with the noise found.
+
+    Args:
+        judged: outcomes by vector.
+        rules: rule by vector.
+        recipe: as it ran.
+        around: makes a recipe around a builder of subjects.
+        build: makes the subject of a setup.
+        say: told before anything is measured.
+    """
+    missed = {
+        name: float(vector.figure or 0.0)
+        for name, vector in judged.items()
+        if vector.outcome is Outcome.DISAGREES and vector.metric in ROUNDED and _over(vector)
+    }
+    if not missed:
+        return {}
+    say(f"{len(missed)} vectors miss their bound: measuring the rounding noise of this processor")
+    noise = within_noise(
+        missed, recipe, around, build, lambda name, clean, noisy: judge(rules[name], clean, noisy, None)[0]
+    )
+    note = "rounding on this processor: the subject moves by {:.1e} under one-ULP input noise; {}"
+    return {
+        name: replace(judged[name], outcome=Outcome.UNDECIDED, note=note.format(level, judged[name].note).rstrip("; "))
+        for name, level in noise.items()
+    }
+
+
+def _over(vector: Vector) -> bool:
+    """A registered discrepancy that vanished disagrees as well, but is not over its bound."""
+    return vector.figure is not None and vector.bound is not None and vector.figure > vector.bound
+
+
 def within_noise(
     missed: Mapping[str, float],
-    clean: Computes,
-    recipe: Callable[[Callable[[Setup], Subject]], Computes],
-    build: Callable[[Setup], Subject],
+    clean: Recipe,
+    around: Callable[[Build], Recipe],
+    build: Build,
     figure: Figure,
 ) -> dict[str, float]:
     """Those of `missed` whose figure is at most c x the subject's own noise, with that noise.
@@ -63,7 +98,7 @@ def within_noise(
     Args:
         missed: vector -> figure that exceeded its bound.
         clean: the recipe as it ran.
-        recipe: makes a recipe around a builder of subjects.
+        around: makes a recipe around a builder of subjects.
         build: makes the subject of a setup.
         figure: metric of a vector between two computed values.
     """
@@ -74,7 +109,7 @@ def within_noise(
         open_cases = [name for name in order if missed[name] > C * noise[name]]
         if not open_cases:
             break
-        noisy = recipe(lambda setup, draw=draw: NoisySubject(build(setup), draw))  # type: ignore[misc]
+        noisy = around(lambda setup, draw=draw: NoisySubject(build(setup), draw))  # type: ignore[misc]
         for name in open_cases:
             moved = figure(name, reference[name], noisy.compute(name).detach().cpu())
             noise[name] = max(noise[name], moved)

@@ -6,6 +6,7 @@ that this list cannot rot. Ids are those of the list of suspected defects in doc
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,3 +68,53 @@ REGISTRY: tuple[Discrepancy, ...] = (
         since="0.1.0",
     ),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedDiscrepancy:
+    """Recorded vectors that modern, on purpose, does not meet; `conform` shows them as known and is strict about it.
+
+    stem: of the vectors. pattern: found in a vector's name.
+    modern: what must be found there instead: "absent" (modern yields no such tensor), "different" (it yields one
+        beyond the bound), or the exact number. Anything else is a disagreement.
+    """
+
+    id: str
+    stem: str
+    pattern: str
+    modern: float | str
+    reason: str
+    since: str
+
+
+_LEAK = (
+    "legacy's discriminator step reaches into the generator, because the fake image is not detached; modern's does not"
+)
+_TWICE = "legacy runs {} twice a step with equal results; modern runs it once"
+_UNOWNED = "legacy leaves gradients, never cleared, in networks that no optimizer owns; modern takes none there"
+_DISABLED = "built or defined, never part of a step (detail spec {}); modern has no such module"
+DETAIL = "vectors_detail"
+RECORDED: tuple[RecordedDiscrepancy, ...] = tuple(
+    RecordedDiscrepancy(id=key, stem=DETAIL, pattern=pattern, modern=modern, reason=reason, since="0.1.0")
+    for key, pattern, modern, reason in (
+        ("D29", r"/(grad_slice|grads/\d)/after_D_backward/(E_detail|D_detail)(/|$)", "absent", _LEAK),
+        ("D51", r"/optimizers/D/tensors$", 10.0, "legacy's discriminator has two parameters that nothing reads"),
+        ("D36", r"/step\d/AUNet/", "different", _TWICE.format("AUNet") + ", so its running statistics move once"),
+        ("D36", r"/calls/E_detail$", 1.0, _TWICE.format("E_detail")),
+        ("D36", r"/(calls|bn_updates)/AUNet$", 1.0, _TWICE.format("AUNet")),
+        ("D40", r"/other_grads/(AUNet|ACG)$", 0.0, _UNOWNED),
+        ("D38", r"^modules/AU_Feature_Loss", "absent", _DISABLED.format("4.1")),
+        ("spec 2.7", r"^modules/(TDC|AUEncoder)", "absent", _DISABLED.format("2.7")),
+        (
+            "spec 2.1",
+            r"^modules/E_detail/act_l2",
+            "absent",
+            "a look inside legacy's encoder; modern's is judged by its output",
+        ),
+    )
+)
+
+
+def recorded_discrepancy(stem: str, name: str) -> RecordedDiscrepancy | None:
+    """What is registered for a recorded vector; None for most."""
+    return next((entry for entry in RECORDED if entry.stem == stem and re.search(entry.pattern, name)), None)

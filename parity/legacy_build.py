@@ -29,7 +29,7 @@ def import_legacy(module: str) -> Any:
     """Import `decalib.<module>` of the legacy tree; global switches it sets on import are put back."""
     if str(TREE) not in sys.path:
         sys.path.insert(0, str(TREE))
-    with _kept_switches():
+    with kept_switches():
         return importlib.import_module(f"decalib.{module}")
 
 
@@ -41,8 +41,19 @@ def legacy_config(overrides: Mapping[str, Any], output_dir: str) -> Any:
     """
     config = import_legacy("utils.config").get_cfg_defaults()
     config.merge_from_file(str(YML))
-    plain = {"output_dir": output_dir, "train.write_summary": False, "train.resume": False, **overrides}
-    for key, value in plain.items():
+    apply_overrides(
+        config, {"output_dir": output_dir, "train.write_summary": False, "train.resume": False, **overrides}
+    )
+    return config
+
+
+def apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
+    """Set dotted keys of a yacs configuration.
+
+    Raises:
+        ValueError: a key that the configuration does not have.
+    """
+    for key, value in overrides.items():
         *parents, leaf = key.split(".")
         node = config
         for parent in parents:
@@ -50,7 +61,6 @@ def legacy_config(overrides: Mapping[str, Any], output_dir: str) -> Any:
         if leaf not in node:
             raise ValueError(f"override {key!r}: legacy's configuration has no such key")
         node[leaf] = type(node[leaf])(value)
-    return config
 
 
 def build_trainer(setup: Setup) -> Any:
@@ -93,13 +103,14 @@ def _prepared(folder: Path, setup: Setup) -> Iterator[None]:
         mock.patch("torchvision.models.resnet50", return_value=torchvision.models.resnet50(weights=None)),
         mock.patch("loguru.logger.add", return_value=0),
         mock.patch("loguru.logger.info"),
-        _kept_switches(),
+        kept_switches(),
     ):
         yield
 
 
 @contextlib.contextmanager
-def _kept_switches() -> Iterator[None]:
+def kept_switches() -> Iterator[None]:
+    """Put back cudnn's switches, which legacy sets on import and in constructors."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     try:

@@ -46,11 +46,11 @@ def tapped(trainer: Any) -> Iterator[Calls]:
     }
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.enter_context(_hooked(module, name, calls))
-        stack.enter_context(_wrapped(model, "encode", calls))
-        stack.enter_context(_wrapped(model.render, "forward", calls, "render"))
-        stack.enter_context(_wrapped(model.render, "add_SHlight", calls))
-        stack.enter_context(_wrapped(import_legacy("utils.renderer3"), "rasterize_meshes", calls))
+            stack.enter_context(hooked(module, name, calls))
+        stack.enter_context(wrapped(model, "encode", calls))
+        stack.enter_context(wrapped(model.render, "forward", calls, "render"))
+        stack.enter_context(wrapped(model.render, "add_SHlight", calls))
+        stack.enter_context(wrapped(import_legacy("utils.renderer3"), "rasterize_meshes", calls))
         yield calls
 
 
@@ -76,7 +76,8 @@ def returning(module: nn.Module, output: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _hooked(module: nn.Module, name: str, calls: Calls) -> Iterator[None]:
+def hooked(module: nn.Module, name: str, calls: Calls) -> Iterator[None]:
+    """Note every call of `module` under `name`."""
     handle = module.register_forward_hook(lambda _, inputs, output: calls.put(name, inputs, output))
     try:
         yield
@@ -85,7 +86,8 @@ def _hooked(module: nn.Module, name: str, calls: Calls) -> Iterator[None]:
 
 
 @contextmanager
-def _wrapped(owner: Any, attribute: str, calls: Calls, name: str | None = None) -> Iterator[None]:
+def wrapped(owner: Any, attribute: str, calls: Calls, name: str | None = None) -> Iterator[None]:
+    """Note every call of the function `owner.attribute`."""
     function: Callable[..., Any] = getattr(owner, attribute)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,8 @@ from fixtures import seeded
 from parity.conform import RECIPES, check_folder, check_subject
 from parity.conform_coarse import CoarseRecipe
 from parity.conform_material import load_folder
-from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector, as_json, print_report
+from parity.conform_print import print_report
+from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector, as_json
 from parity.environment import isolated_numerics
 from parity.trace import Trace
 
@@ -288,10 +289,10 @@ def test_a_truncated_file_cannot_be_judged(deca_base, name):
 
 def test_unknown_stems_are_said(deca_base, tmp_path):
     for suffix in ("json", "safetensors"):
-        (deca_base / f"vectors_deca_base.{suffix}").rename(deca_base / f"vectors_detail.{suffix}")
+        (deca_base / f"vectors_deca_base.{suffix}").rename(deca_base / f"vectors_motion.{suffix}")
     report = check_folder(deca_base, "modern")
     assert report.exit_code == 2
-    assert "vectors_detail is not supported yet" in report.problem
+    assert "vectors_motion is not supported yet" in report.problem
     assert "found none" in check_folder(tmp_path / "nowhere", "modern").problem
     assert check_folder(BUNDLED / "coarse", "both sides").exit_code == 2
 

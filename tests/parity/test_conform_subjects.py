@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from parity.conform import check_folder
-from parity.conform_report import print_report
+from parity.conform_print import print_report
 from tests.parity.test_conform import BUNDLED, record
 
 pytestmark = pytest.mark.slow
