@@ -154,7 +154,7 @@ def export_detail(source: Path, tar: Path, change: Change = lambda config: confi
         networks = fresh_networks(config)
         load_pretrained(source, networks)
         report, classifier = _report(source), source / "au_classifier.safetensors"
-        found = DetailContent(updates=report.get("updates", 0), settings=report.get("settings", {}))
+        found = DetailContent(updates=report.get("updates", 0), settings=_settings(report.get("settings", {})))
         found.optimizers = {key: _states(source, name) for key, name in OPTIMIZERS.items()}
         found.emoca = _emoca(source)
         found.classifier = read_tensors(classifier) if classifier.exists() else None
@@ -177,9 +177,7 @@ def _detail_run(run: RunFolder, config: DetailConfig) -> tuple[Mapping[str, nn.M
     return networks, DetailContent(
         updates=described["step"],
         optimizers={key: _states(checkpoint, name) for key, name in OPTIMIZERS.items()},
-        settings={
-            key: {name: value for name, value in group.items() if name != "params"} for key, group in groups.items()
-        },
+        settings=_settings(groups),
         emoca={} if pretrained is None else _emoca(pretrained),
         classifier=legacy_state(classifier, CLASSIFIER),
     )
@@ -187,12 +185,23 @@ def _detail_run(run: RunFolder, config: DetailConfig) -> tuple[Mapping[str, nn.M
 
 def _adam(config: DetailConfig) -> dict[str, dict[str, Any]]:
     """Adam's settings of a configuration, by legacy key, complete."""
-    train, settings = config.train, {}
+    train, groups = config.train, {}
     for key, lr in (("G", train.lr_generator), ("D", train.lr_discriminator)):
         optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=lr, betas=(train.beta1, train.beta2))
-        group = optimizer.state_dict()["param_groups"][0]
-        settings[key] = {name: value for name, value in group.items() if name != "params"}
-    return settings
+        groups[key] = optimizer.state_dict()["param_groups"][0]
+    return _settings(groups)
+
+
+def _settings(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without the parameters, and with the tuples that JSON turned into lists."""
+    return {
+        key: {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in group.items()
+            if name != "params"
+        }
+        for key, group in groups.items()
+    }
 
 
 def _coarse_states(tar: Path, content: Mapping[str, Any], sequence: nn.Module) -> ParameterStates:
