@@ -12,11 +12,12 @@ import torch
 from parity.audit import Evidence
 from parity.batch import load_batch
 from parity.environment import fingerprint, platform_key
+from parity.gallery import pictures_of
 from parity.noise import DRAWS, C
 from parity.pipelines import PIPELINES
-from parity.report.pictures import frame, picture
+from parity.report.pictures import frame
 from parity.rows import first_divergence, make_rows
-from parity.schema import Finding, FloorEvidence, Goldens, Known, Picture, Results, Row, Skipped, StageSummary
+from parity.schema import Finding, FloorEvidence, Goldens, Known, Results, Row, Skipped, StageSummary
 from parity.stages import Pipeline, Stage
 from parity.structure import StructuralFinding
 from parity.verdict import Verdict, exit_code, overall, worst
@@ -65,7 +66,7 @@ def assemble(
             for part in evidence
             for trace in (part.legacy, part.modern)
         },
-        pictures=_pictures(evidence),
+        pictures=pictures_of(evidence),
         frames=_frames(evidence[0]),
         skipped=[*skipped, *_not_covered(evidence)],
         known=[_known(finding) for _, finding in findings if finding.known],
@@ -152,17 +153,6 @@ def _summary(pipeline: Pipeline, stage: Stage, rows: Sequence[Row]) -> StageSumm
         isolated=found["isolated"],
         chained=found["chained"],
     )
-
-
-def _pictures(evidence: Sequence[Evidence]) -> list[Picture]:
-    pictures = []
-    for part in evidence:
-        for key, title in (("rendering/images", "rendering"), ("texture/albedo", "albedo")):
-            legacy, modern = part.legacy.tensors.get(key), part.modern.tensors.get(key)
-            if legacy is not None and modern is not None and legacy.shape == modern.shape:
-                caption = f"centre frame, {part.variant}, each side on its own codes"
-                pictures.append(picture(f"{title} ({part.variant})", caption, legacy[0].numpy(), modern[0].numpy()))
-    return pictures
 
 
 def _frames(first: Evidence) -> list[Any]:

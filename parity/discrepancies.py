@@ -119,6 +119,16 @@ REGISTRY: tuple[Discrepancy, ...] = (
         since="0.2.0",
     ),
     Discrepancy(
+        id="D29",
+        pipeline="detail",
+        stage="g_gradients",
+        fact="discriminator_gradients_after_step",
+        legacy=True,
+        modern=False,
+        reason="legacy's generator step adds to the discriminator's gradients, which the next step clears",
+        since="0.2.0",
+    ),
+    Discrepancy(
         id="D51",
         pipeline="detail",
         stage="d_adam",

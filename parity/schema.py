@@ -115,7 +115,11 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One rendering of both sides and their difference, as PNG data URIs; `scale` says what the colours mean."""
+    """One rendering of both sides and their difference, as PNG data URIs.
+
+    scale: what the colours of the difference mean. legend: what the ends and the middle of a height map's colours mean,
+    lowest first; empty for a picture in its own colours.
+    """
 
     title: str
     caption: str
@@ -123,6 +127,7 @@ class Picture:
     modern: str
     difference: str
     scale: str
+    legend: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,7 +41,60 @@ def picture(title: str, caption: str, legacy_3HW: ArrayLike, modern_3HW: ArrayLi
         raise ValueError(f"picture {title!r}: legacy is {legacy.shape}, modern {modern.shape}; they must be equal")
     difference, scale = difference_image(legacy, modern)
     sides = (_uri(_bytes_HW3(legacy)), _uri(_bytes_HW3(modern)), _uri(difference))
-    return Picture(title=title, caption=caption, legacy=sides[0], modern=sides[1], difference=sides[2], scale=scale)
+    return _picture(title, caption, sides, scale)
+
+
+def height_picture(title: str, caption: str, legacy_HW: ArrayLike, modern_HW: ArrayLike) -> Picture:
+    """Two displacement maps in one colour scale, symmetric about zero, and their signed difference.
+
+    Args:
+        title: what is shown.
+        caption: one sentence about it.
+        legacy_HW: metres along the surface normal, [H,W].
+        modern_HW: same shape.
+
+    Raises:
+        ValueError: the two shapes differ or are not [H,W].
+    """
+    legacy, modern = (np.nan_to_num(np.asarray(height, dtype=np.float64)) for height in (legacy_HW, modern_HW))
+    if legacy.ndim != 2 or legacy.shape != modern.shape:
+        raise ValueError(f"heights {title!r}: legacy is {legacy.shape}, modern {modern.shape}; both must be [H,W]")
+    peak = float(max(np.abs(legacy).max(initial=0.0), np.abs(modern).max(initial=0.0)))
+    difference = modern - legacy
+    largest = float(np.abs(difference).max(initial=0.0))
+    sides = [_uri(_diverging_HW3(height, peak)) for height in (legacy, modern)]
+    sides.append(_uri(_diverging_HW3(np.sign(difference) * np.sqrt(np.abs(difference)), largest**0.5)))
+    scale = "no texel differs"
+    if largest:
+        differing = f"{np.count_nonzero(difference):,} of {difference.size:,} texels differ"
+        scale = f"difference: full colour = {_length(largest)}, square-root scale; {differing}"
+    legend = [f"{_length(-peak)} (inwards)", "0", f"{_length(peak)} (outwards)"]
+    return _picture(title, caption, sides, scale, legend)
+
+
+def _picture(title: str, caption: str, sides: Sequence[str], scale: str, legend: Sequence[str] = ()) -> Picture:
+    legacy, modern, difference = sides
+    return Picture(
+        title=title,
+        caption=caption,
+        legacy=legacy,
+        modern=modern,
+        difference=difference,
+        scale=scale,
+        legend=list(legend),
+    )
+
+
+def _length(metres: float) -> str:
+    """In millimetres, and in the model's own unit."""
+    return f"{metres * 1e3:.3g} mm = {metres:.2e} model units"
+
+
+def _diverging_HW3(values_HW: NDArray[np.float64], full: float) -> NDArray[np.uint8]:
+    """Blue below zero, orange above, full colour at `full`."""
+    share_HW1 = np.abs(values_HW)[..., None] / full if full else np.zeros((*values_HW.shape, 1))
+    colour_HW3 = np.where(values_HW[..., None] > 0, _ORANGE, _BLUE)
+    return (_NEUTRAL + share_HW1 * (colour_HW3 - _NEUTRAL)).round().astype(np.uint8)
 
 
 def difference_image(legacy_3HW: ArrayLike, modern_3HW: ArrayLike) -> tuple[NDArray[np.uint8], str]:

@@ -106,7 +106,7 @@ def _digest(text: str) -> str:
 def _payload(results: Results) -> str:
     """Everything but the images, which the page holds already: their places name the element that does."""
     pictures = [
-        replace(picture, **{side: f"#picture-{index}-{side}" for side in _SIDES})
+        replace(picture, **{side: f"#picture-{index}-{side}" for side in _SIDES})  # type: ignore[arg-type]
         for index, picture in enumerate(results.pictures)
     ]
     frames = [replace(frame, image=f"#frame-{index}") for index, frame in enumerate(results.frames)]

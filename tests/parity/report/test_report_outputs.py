@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from parity.junit import write_junit
-from parity.report.pictures import SIDE, difference_image, frame, picture
+from parity.report.pictures import SIDE, difference_image, frame, height_picture, picture
 from parity.schema import PNG, Results
 from parity.terminal import print_results
 from parity.verdict import Verdict
@@ -124,3 +124,24 @@ def test_wrong_shapes_are_refused() -> None:
         frame("f", np.zeros((1, 3, 4, 4)))
     with pytest.raises(ValueError, match="must be equal"):
         picture("t", "c", np.zeros((3, 4, 4)), np.zeros((3, 5, 4)))
+
+
+def test_height_maps_share_one_scale_and_say_it_in_both_units():
+    legacy = np.linspace(-0.004, 0.008, 64).reshape(8, 8)
+    made = height_picture("uv_z", "c", legacy, legacy + np.eye(8) * 1e-6)
+    assert made.legend[0].startswith("-8")
+    assert "mm" in made.legend[2]
+    assert "model units" in made.legend[2]
+    assert "8 of 64 texels" in made.scale
+    assert "0.001 mm" in made.scale
+
+
+def test_equal_height_maps_say_so_and_zero_is_neutral():
+    made = height_picture("uv_z", "c", np.zeros((4, 4)), np.zeros((4, 4)))
+    assert made.scale == "no texel differs"
+    assert made.legacy == made.modern == made.difference
+
+
+def test_height_maps_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="both must be"):
+        height_picture("uv_z", "c", np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))

@@ -46,7 +46,7 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema", 2), "schema is 2, this version reads 1"),
+        (_set("schema", 3), "schema is 3, this version reads 2"),
         (_set("extra", 1), "results: unknown field 'extra'"),
         (lambda document: document.pop("answer"), "results: field 'answer' is missing"),
         (_set("exit_code", 3), "exit_code is 3"),
@@ -55,7 +55,7 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("rows.3.mode", "free"), r"rows\[3\].mode: 'free' is not one of"),
         (_set("rows.3.rel_l2", "1e-3"), r"rows\[3\].rel_l2: expected float, found str"),
         (_set("rows.3.shape", [1, "2"]), r"rows\[3\].shape\[1\]: expected int"),
-        (_set("rows.3.stage", "detail"), "stage 'detail', which results.stages lacks"),
+        (_set("rows.3.stage", "detail"), "stage 'detail' of 'coarse', which results.stages lacks"),
         (_set("rows.3.histogram", {"edges": [0, 1], "counts": [1, 2], "zeros": 0}), "one more edge than counts"),
         (lambda document: document["rows"].append(document["rows"][0]), "occurs more than once"),
         (_set("first_divergence", "nowhere"), "'nowhere' is not the id of a row"),
