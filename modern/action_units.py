@@ -97,7 +97,14 @@ class ActionUnitFeatures(_AuNodes):
 
     def probabilities(self, image_N3HW: Tensor) -> Tensor:
         """Action-unit probabilities [N,41] by way of the nearest-neighbour graph (legacy: `use_gnn=True`)."""
-        return self.similarity(self.graph(self._nodes(self.tokens(image_N3HW))))
+        return self.with_probabilities(image_N3HW)[2]
+
+    def with_probabilities(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [N,P,512], node features [N,27,512] and probabilities [N,41] in one pass."""
+        tokens_NPC = self.tokens(image_N3HW)
+        nodes_NUC = self._nodes(tokens_NPC)
+        afn_NUC = F.normalize(nodes_NUC, dim=-1, eps=_NORM_EPS)
+        return tokens_NPC, afn_NUC, self.similarity(self.graph(nodes_NUC))
 
     def _nodes(self, tokens_NPC: Tensor) -> Tensor:
         return self.node_tokens(tokens_NPC).mean(dim=-2)

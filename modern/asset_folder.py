@@ -6,26 +6,32 @@ Axes: V vertices, F faces, U texture coordinates.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from modern.safe_pickle import load_npy_object, load_pickle
 
+TextureSpace = Literal["FLAME", "BFM"]
 _N_SHAPE_STORED = 300  # expression directions start behind all stored shape directions, used or not
 _N_SHAPE, _N_EXPRESSION, _N_TEXTURE = 100, 50, 50
 _MASK_SIZE = 256
+_TEXTURE_SIZE = 512
 
 
-def read_folder(folder: Path) -> dict[str, Any]:
+def read_folder(folder: Path, texture: TextureSpace = "FLAME") -> dict[str, Any]:
     """Read every array of `HeadAssets`, named as its fields, from the original files in `folder`.
+
+    Args:
+        folder: holds the files under their usual names.
+        texture: which of the two texture spaces is read.
 
     Raises:
         ValueError: if a pickle is refused, a key is missing, or mesh and template disagree.
         FileNotFoundError: if one of the files is missing.
     """
-    arrays = _read_model(folder / "generic_model.pkl") | _read_landmarks(folder) | _read_texture(folder)
+    arrays = _read_model(folder / "generic_model.pkl") | _read_landmarks(folder) | _read_texture(folder, texture)
     uvcoords, uvfaces, faces = _read_template(folder / "head_template.obj")
     if not np.array_equal(faces, arrays["faces"]):
         raise ValueError(f"{folder}: the faces of head_template.obj are not those of generic_model.pkl")
@@ -82,9 +88,19 @@ def _read_landmarks(folder: Path) -> dict[str, Any]:
         }
 
 
-def _read_texture(folder: Path) -> dict[str, Any]:
-    with np.load(folder / "FLAME_texture.npz", allow_pickle=False) as texture:
-        return {"tex_mean_bgr": texture["mean"], "tex_dir_bgr": texture["tex_dir"][..., :_N_TEXTURE]}
+def _read_texture(folder: Path, texture: TextureSpace) -> dict[str, Any]:
+    """Mean [512,512,3] and directions [512,512,3,50] in units of 0..255, BGR; BFM's file has units of 0..1."""
+    if texture == "FLAME":
+        with np.load(folder / "FLAME_texture.npz", allow_pickle=False) as file:
+            return {"tex_mean_bgr": file["mean"], "tex_dir_bgr": file["tex_dir"][..., :_N_TEXTURE]}
+    path, shape = folder / "FLAME_albedo_from_BFM.npz", (_TEXTURE_SIZE, _TEXTURE_SIZE, 3)
+    with np.load(path, allow_pickle=False) as file:
+        if not {"MU", "PC"} <= set(file.files):
+            raise ValueError(f"{path} lacks MU or PC")
+        mean, directions = file["MU"], file["PC"][..., :_N_TEXTURE]
+    if mean.size != np.prod(shape) or directions.size != mean.size * _N_TEXTURE:
+        raise ValueError(f"{path}: MU has shape {mean.shape} and PC {directions.shape}, expected {np.prod(shape)} rows")
+    return {"tex_mean_bgr": 255.0 * mean.reshape(shape), "tex_dir_bgr": 255.0 * directions.reshape(*shape, _N_TEXTURE)}
 
 
 def _read_mask(path: Path) -> np.ndarray:

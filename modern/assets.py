@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modern.asset_folder import read_folder
+from modern.asset_folder import TextureSpace, read_folder
 
 # Sizes by field; a letter stands for a size that must be the same wherever it occurs.
 _SHAPES: dict[str, tuple[int | str, ...]] = {
@@ -145,19 +145,20 @@ def _check_indices(name: str, tensor: Tensor, bound: int) -> None:
         raise ValueError(f"head asset {name}: index outside 0..{bound - 1} ({int(tensor.min())}..{int(tensor.max())})")
 
 
-def load_head(path: Path | str, tex_dir_low: Tensor | None = None) -> HeadAssets:
+def load_head(path: Path | str, tex_dir_low: Tensor | None = None, texture: TextureSpace = "FLAME") -> HeadAssets:
     """Read a head from a compact `.npz` or from a folder holding the original files (coarse spec 10b).
 
     Args:
         path: the file or folder. Pickles inside a folder are read as data and never executed.
         tex_dir_low: [32,32,3,50] texture basis for a compact file without one; each cell becomes 16 x 16 equal texels.
+        texture: which texture space of a folder is read; a compact file holds one already.
 
     Raises:
         ValueError: if a file, key, shape or index is wrong, or a pickle holds anything but arrays.
         FileNotFoundError: if `path` or one of the folder's files is missing.
     """
     path = Path(path)
-    arrays = read_folder(path) if path.is_dir() else _read_compact(path, tex_dir_low)
+    arrays = read_folder(path, texture) if path.is_dir() else _read_compact(path, tex_dir_low)
     return head_from_arrays(arrays)
 
 

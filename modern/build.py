@@ -29,7 +29,7 @@ from modern.train.run_folder import RunFolder
 from modern.train.state import latest_checkpoint, load_trained
 
 # The frozen feature network's graph is in no checkpoint file and on no path of training: its initial values stay.
-_UNTRAINED_GRAPH = ("head.gnn.",)
+UNTRAINED_GRAPH = ("head.gnn.",)
 
 
 def build_model(config: CoarseConfig, head: HeadAssets | None = None) -> CoarseModel:
@@ -46,7 +46,7 @@ def build_model(config: CoarseConfig, head: HeadAssets | None = None) -> CoarseM
     files = config.model
     model = CoarseModel(head or load_head(files.head), config)
     load_model_tar(model, files.encoder_weights)
-    _fill(model.action_units, "AUNet", read_state_dict(files.au_weights), files.au_weights, keep=_UNTRAINED_GRAPH)
+    fill_network(model.action_units, "AUNet", read_state_dict(files.au_weights), files.au_weights, keep=UNTRAINED_GRAPH)
     if files.pretrained is not None:
         if files.pretrained.is_dir():
             load_model(files.pretrained, model)
@@ -65,13 +65,15 @@ def build_loss_networks(config: CoarseConfig) -> dict[str, nn.Module]:
     networks: dict[str, nn.Module] = {}
     if loss.table == "sequence" and loss.emotion > 0:
         state = read_state_dict(files.emotion_weights)
-        networks["expression"] = _fill(EmotionNet(), "expression_net", state, files.emotion_weights)
+        networks["expression"] = fill_network(EmotionNet(), "expression_net", state, files.emotion_weights)
     if loss.needs_au_classifier:
         classifier = ActionUnitClassifier(imagenet="D13" in config.fixes)
-        networks["au_classifier"] = _fill(classifier, "AU_net", read_state_dict(files.au_weights), files.au_weights)
+        networks["au_classifier"] = fill_network(
+            classifier, "AU_net", read_state_dict(files.au_weights), files.au_weights
+        )
     if loss.needs_identity:
         state = _identity_state(files.identity_weights)
-        networks["identity"] = _fill(IdentityNet(), "FRNet", state, files.identity_weights)
+        networks["identity"] = fill_network(IdentityNet(), "FRNet", state, files.identity_weights)
     return networks
 
 
@@ -99,10 +101,24 @@ def open_model(folder: Path, change: Callable[[CoarseConfig], CoarseConfig] = la
     return model
 
 
-def _fill(
+def fill_network(
     module: nn.Module, network: str, state: Mapping[str, Tensor], source: Path, keep: tuple[str, ...] = ()
 ) -> nn.Module:
-    """Load what `module` needs out of a file that may hold more; only `keep` and batch counters may be missing."""
+    """Load what `module` needs out of a file that may hold more.
+
+    Args:
+        module: to be filled.
+        network: its legacy name.
+        state: legacy key -> tensor.
+        source: the file, for messages.
+        keep: prefixes of legacy keys that may be missing, as batch counters may; their values then stay.
+
+    Returns:
+        `module`.
+
+    Raises:
+        CheckpointError: if something else is missing or has another shape.
+    """
     own = legacy_state(module, network)
     spared = {key: value for key, value in own.items() if key.startswith(keep) or key.endswith("num_batches_tracked")}
     found = {key: state[key] for key in own if key in state}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def read_model_tar(path: Path | str) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is missing, damaged, holds anything but tensors and plain values, or has no network.
     """
-    content = _read_torch(Path(path))
+    content = read_torch(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("E_flame"), Mapping):
         raise CheckpointError(f"{path}: holds no network 'E_flame'; expected a model.tar of the legacy trainer")
     return content
@@ -103,20 +103,30 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if it is missing, damaged or holds anything but tensors and plain values.
     """
-    content = _read_torch(Path(path))
+    content = read_torch(Path(path))
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise CheckpointError(f"{path}: holds no state dict; expected names with tensors")
     return {key.removeprefix("module."): tensor for key, tensor in state.items()}
 
 
-def save_model(folder: Path, model: nn.Module, config: CoarseConfig) -> None:
-    """Write all weights and the configuration; `folder` appears complete or not at all."""
+def save_model(
+    folder: Path, model: nn.Module, config: CoarseConfig, more: Callable[[Path], object] = lambda part: None
+) -> None:
+    """Write all weights and the configuration; `folder` appears complete or not at all.
+
+    Args:
+        folder: to be written.
+        model: its weights.
+        config: its settings.
+        more: writes further files into the folder it is given.
+    """
 
     def write(part: Path) -> None:
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
         save_file(state, part / _WEIGHTS)
         (part / _CONFIG).write_text(json.dumps(to_dict(config), indent=1), encoding="utf-8")
+        more(part)
 
     write_folder(folder, write)
 
@@ -145,7 +155,12 @@ def load_model(folder: Path, model: nn.Module) -> None:
         raise CheckpointError(f"{folder / _WEIGHTS}: cannot be loaded ({error})") from error
 
 
-def _read_torch(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, without executing its pickle.
+
+    Raises:
+        CheckpointError: if it is missing, damaged or holds anything but tensors and plain values.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

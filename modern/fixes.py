@@ -1,4 +1,4 @@
-"""Registered departures from legacy defects: off by default, switched on by id in `CoarseConfig.fixes`.
+"""Registered departures from legacy defects: off by default, switched on by id in the configuration's `fixes`.
 
 Ids are those of the list of suspected defects, docs/defects.md.
 """
@@ -17,11 +17,13 @@ class Fix:
         id: of the defect.
         defect: what legacy does, and this package too by default.
         effect: what changes when the fix is on.
+        stages: pipelines that know it.
     """
 
     id: str
     defect: str
     effect: str
+    stages: tuple[str, ...] = ("coarse",)
 
 
 FIXES: dict[str, Fix] = {
@@ -36,12 +38,14 @@ FIXES: dict[str, Fix] = {
             id="D13",
             defect="the action-unit networks read raw RGB in 0..1 although they were trained on normalised images",
             effect="their input is normalised with ImageNet's mean and standard deviation",
+            stages=("coarse", "detail"),
         ),
     )
 }
 
 
-def check_fixes(ids: Collection[str]) -> None:
-    """Raise ValueError if one of `ids` is not registered."""
-    if unknown := sorted(set(ids) - FIXES.keys()):
-        raise ValueError(f"unknown fix {', '.join(unknown)}; registered: {', '.join(FIXES)}")
+def check_fixes(ids: Collection[str], stage: str) -> None:
+    """Raise ValueError if one of `ids` is not registered for the pipeline."""
+    registered = [fix.id for fix in FIXES.values() if stage in fix.stages]
+    if unknown := sorted(set(ids) - set(registered)):
+        raise ValueError(f"unknown fix {', '.join(unknown)}; registered: {', '.join(registered)}")

@@ -1,4 +1,7 @@
-"""Every key of the legacy configuration (coarse spec 9): its default there, and what it is here."""
+"""Every key of the coarse fork's configuration (coarse spec 9): its default there, and what it is here.
+
+`modern/legacy_keys_detail.py` has the detail fork's.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,28 @@ class Key:
     fixed: bool = False
 
 
-def _fixed(default: Any) -> Key:
+def fixed(default: Any) -> Key:
+    """A key of which only the default is supported."""
     return Key(default, fixed=True)
+
+
+def in_sections(**sections: Mapping[str, Key]) -> dict[str, Key]:
+    """Keys under their dotted names."""
+    return {f"{section}.{name}": key for section, keys in sections.items() for name, key in keys.items()}
+
+
+def parent_folder(value: str) -> Path:
+    """All head files are read from the folder that holds generic_model.pkl, under their usual names."""
+    return Path(value).parent
+
+
+def whole_number(value: Any) -> int:
+    """YAML reads `1e18` as text or as a float."""
+    return int(float(value))
 
 
 def _path_or_none(value: str) -> str | None:
     return value or None
-
-
-def _steps(value: Any) -> int:
-    return int(float(value))
 
 
 _SIZES = {"shape": 100, "tex": 50, "exp": 50, "cam": 3, "pose": 6, "jaw_pose": 3, "light": 27}
@@ -48,9 +63,8 @@ _TOP = {
     "emotion_checkpoint": Key("./data/dataloader_idx_0=1.27607644.ckpt", "model.emotion_weights"),
     "model_path_HJ": Key(""),
     "output_dir": Key("", "train.output_dir"),
-    "rasterizer_type": _fixed("pytorch3d"),
+    "rasterizer_type": fixed("pytorch3d"),
 }
-# All head files are read from the folder that holds generic_model.pkl, under their usual names.
 _HEAD_FILES = {
     "topology_path": "head_template.obj",
     "flame_lmk_embedding_path": "landmark_embedding.npy",
@@ -70,25 +84,25 @@ _UNUSED_FILES = {
     "BalanceAlb_tex_path": "",
 }
 _MODEL = {
-    "flame_model_path": Key("data/generic_model.pkl", "model.head", lambda value: Path(value).parent),
+    "flame_model_path": Key("data/generic_model.pkl", "model.head", parent_folder),
     **{name: Key(f"data/{file}") for name, file in {**_HEAD_FILES, **_UNUSED_FILES}.items()},
     "fr_model_path": Key("data/resnet50_ft_weight.pkl", "model.identity_weights"),
-    "tex_type": _fixed("FLAME"),
-    "uv_size": _fixed(256),
+    "tex_type": fixed("FLAME"),
+    "uv_size": fixed(256),
     "image_size": Key(224, "model.image_size"),
-    "param_list": _fixed(["shape", "tex", "exp", "pose", "cam", "light"]),
+    "param_list": fixed(["shape", "tex", "exp", "pose", "cam", "light"]),
     "param_list_part": Key(["tex", "exp", "jaw_pose", "light"]),
-    "param_list_OnlyE": _fixed(["tex", "exp", "light"]),
+    "param_list_OnlyE": fixed(["tex", "exp", "light"]),
     "param_list_EandJT": Key(["tex", "exp", "jaw_pose", "light"]),
-    **{f"n_{name}": _fixed(size) for name, size in _SIZES.items()},
-    "use_tex": _fixed(True),
+    **{f"n_{name}": fixed(size) for name, size in _SIZES.items()},
+    "use_tex": fixed(True),
     "jaw_type": Key("aa", "model.jaw"),
     "extract_tex": Key(True),
     "n_detail": Key(128),
     "max_z": Key(0.01),
 }
 _DATASET = {
-    "training_data": _fixed(["selfDataset"]),
+    "training_data": fixed(["selfDataset"]),
     "mediapipePath": Key("./data/mediapipe_landmark_embedding.npz"),
     "batch_size": Key(1, "data.batch_size"),
     "K": Key(7),
@@ -101,9 +115,9 @@ _DATASET = {
     "lmksize": Key(68),
 }
 _TRAIN = {
-    "train_detail": _fixed(False),
+    "train_detail": fixed(False),
     "max_epochs": Key(500, "train.max_epochs"),
-    "max_steps": Key(1_000_000, "train.max_steps", _steps),
+    "max_steps": Key(1_000_000, "train.max_steps", whole_number),
     "lr": Key(1e-4, "train.lr"),
     "log_dir": Key("logs"),
     "log_steps": Key(10, "train.log_steps"),
@@ -142,21 +156,18 @@ _LOSS = {
     "use_gender_prior": Key(False),
 }
 
-KEYS: dict[str, Key] = {
-    **_TOP,
-    **{f"model.{name}": key for name, key in _MODEL.items()},
-    **{f"dataset.{name}": key for name, key in _DATASET.items()},
-    **{f"train.{name}": key for name, key in _TRAIN.items()},
-    **{f"loss.{name}": key for name, key in _LOSS.items()},
-}
+KEYS: dict[str, Key] = {**_TOP, **in_sections(model=_MODEL, dataset=_DATASET, train=_TRAIN, loss=_LOSS)}
 
 
-def resolve(given: Mapping[str, Any], source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def resolve(
+    given: Mapping[str, Any], source: str, keys: Mapping[str, Key] = KEYS
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Translate legacy settings.
 
     Args:
         given: dotted legacy key -> value.
         source: where they come from, for messages.
+        keys: the keys of the pipeline.
 
     Returns:
         `section.name` -> value of the settings here, and the keys that have no effect.
@@ -166,7 +177,7 @@ def resolve(given: Mapping[str, Any], source: str) -> tuple[dict[str, Any], tupl
     """
     targets, ignored = {}, []
     for name, value in given.items():
-        key = _find(name, source)
+        key = _find(name, source, keys)
         if key.fixed and value != key.default:
             raise ValueError(f"{source}: {name} is {value!r}; only {key.default!r} is supported, remove the line")
         if key.target:
@@ -176,8 +187,8 @@ def resolve(given: Mapping[str, Any], source: str) -> tuple[dict[str, Any], tupl
     return targets, tuple(ignored)
 
 
-def _find(name: str, source: str) -> Key:
-    if name not in KEYS:
-        nearest = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.0)[0]
+def _find(name: str, source: str, keys: Mapping[str, Key]) -> Key:
+    if name not in keys:
+        nearest = difflib.get_close_matches(name, keys, n=1, cutoff=0.0)[0]
         raise ValueError(f"{source}: unknown key {name!r}; the nearest known key is {nearest!r}")
-    return KEYS[name]
+    return keys[name]

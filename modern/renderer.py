@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
@@ -85,11 +86,17 @@ class Rendering:
 
 
 class Renderer(nn.Module):
-    """Draws a head; nothing in it is trained."""
+    """Draws a head; nothing in it is trained.
 
-    def __init__(self, head: HeadAssets, image_size: int) -> None:
+    Args:
+        head: topology, texture coordinates, face region.
+        image_size: rows = columns of the raster.
+        rescale: round x as the original's coarse stage does, see `to_rasterizer`; its detail stage does not.
+    """
+
+    def __init__(self, head: HeadAssets, image_size: int, *, rescale: bool = True) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.image_size, self.rescale = image_size, rescale
         uv_U2 = (head.uvcoords * 2 - 1) * torch.tensor([1.0, -1.0])
         region_V1 = torch.zeros(len(head.v_template), 1)
         region_V1[torch.cat([head.mask_face, head.mask_forehead])] = 1
@@ -135,9 +142,13 @@ class Renderer(nn.Module):
         """From image space to pytorch3d's: x left, y up, in front of the viewer.
 
         The original scales x by columns / rows, also where they are equal: multiplying and dividing rounds some
-        coordinates, and pictures are the same to the last bit only with it.
+        coordinates, and pictures are the same to the last bit only with it. Its detail stage asks for no size and so
+        does not scale.
         """
-        x, yz = (_in_front(projected_BV3) * projected_BV3.new_tensor([-1.0, -1.0, 1.0])).split([1, 2], dim=2)
+        mirrored = in_front(projected_BV3) * projected_BV3.new_tensor([-1.0, -1.0, 1.0])
+        if not self.rescale:
+            return mirrored
+        x, yz = mirrored.split([1, 2], dim=2)
         return torch.cat([x * self.image_size / self.image_size, yz], dim=2)
 
     def surface(self, vertices_BV3: Tensor, projected_BV3: Tensor, raster: Raster) -> Surface:
@@ -148,7 +159,7 @@ class Renderer(nn.Module):
         """
         normals = vertex_normals(vertices_BV3, self.faces)
         with torch.no_grad():
-            projected_normals = vertex_normals(_in_front(projected_BV3), self.faces)
+            projected_normals = vertex_normals(in_front(projected_BV3), self.faces)
         batch = len(vertices_BV3)
         region = self.region_V1.expand(batch, -1, -1)
         per_vertex = torch.cat([projected_normals, vertices_BV3.detach(), normals, region], dim=2)
@@ -184,7 +195,8 @@ class Renderer(nn.Module):
         return over(alpha * surface.face_region_B1HW), over(alpha * facing)
 
 
-def _in_front(projected_BV3: Tensor) -> Tensor:
+def in_front(projected_BV3: Tensor) -> Tensor:
+    """The projected mesh where the rasteriser takes it, moved in front of the viewer."""
     return projected_BV3 + projected_BV3.new_tensor([0.0, 0.0, _DEPTH_SHIFT])
 
 
@@ -223,6 +235,17 @@ def interpolate(corners_BF3D: Tensor, raster: Raster) -> Tensor:
     return torch.where(hit_BHW1, values_BHWD, 0).permute(0, 3, 1, 2)
 
 
+class Harmonics(Enum):
+    """Order and constants of the nine spherical harmonics, which differ between the two stages.
+
+    SEQUENCE is that of the coarse fork, where the zonal function is 2 (z^2 - x^2 - y^2) instead of
+    2 z^2 - x^2 - y^2, as in the original; DECA is that of the original DECA (detail spec 3.4).
+    """
+
+    SEQUENCE = auto()
+    DECA = auto()
+
+
 def _sh_constants() -> tuple[float, ...]:
     linear = (2 * math.pi / 3) * math.sqrt(3 / math.pi) / 2
     quadratic = (math.pi / 4) * math.sqrt(15 / math.pi) / 2
@@ -230,17 +253,37 @@ def _sh_constants() -> tuple[float, ...]:
     return (math.pi * math.sqrt(1 / math.pi) / 2, *[linear] * 3, *[quadratic] * 2, zonal, *[quadratic] * 2)
 
 
+def _deca_constants() -> tuple[float, ...]:
+    linear = (2 * math.pi / 3) * math.sqrt(3 / (4 * math.pi))
+    quadratic = (math.pi / 4) * 3 * math.sqrt(5 / (12 * math.pi))
+    zonal = (math.pi / 4) * (1 / 2) * math.sqrt(5 / (4 * math.pi))
+    return (1 / math.sqrt(4 * math.pi), *[linear] * 3, *[quadratic] * 3, quadratic / 2, zonal)
+
+
 SH_CONSTANTS = _sh_constants()
+DECA_CONSTANTS = _deca_constants()
 
 
-def sh_shading(normal_B3HW: Tensor, light_BK3: Tensor) -> Tensor:
-    """Shading [B,3,H,W] by 9 spherical harmonics, in this fork's order of them.
+def sh_shading(normal_B3HW: Tensor, light_BK3: Tensor, harmonics: Harmonics = Harmonics.SEQUENCE) -> Tensor:
+    """Shading [B,3,H,W] by 9 spherical harmonics.
 
-    The zonal function is 2 (z^2 - x^2 - y^2) instead of 2 z^2 - x^2 - y^2, as in the original. Components are taken
-    anew at each use because that fixes the order in which their gradients add up.
+    Args:
+        normal_B3HW: not necessarily of unit length.
+        light_BK3: coefficient x RGB.
+        harmonics: order and constants of the functions.
     """
-    n = normal_B3HW
-    functions = [
+    if harmonics is Harmonics.SEQUENCE:
+        functions, constants = _sequence_functions(normal_B3HW), SH_CONSTANTS
+    else:
+        functions, constants = _deca_functions(normal_B3HW), DECA_CONSTANTS
+    basis_BKHW = torch.stack(functions, dim=1)
+    scaled = basis_BKHW * basis_BKHW.new_tensor(constants)[:, None, None]
+    return (light_BK3[..., None, None] * scaled[:, :, None]).sum(dim=1)
+
+
+# Components are taken anew at each use because that fixes the order in which their gradients add up.
+def _sequence_functions(n: Tensor) -> list[Tensor]:
+    return [
         torch.ones_like(n[:, 0]),
         n[:, 1],
         n[:, 2],
@@ -251,9 +294,20 @@ def sh_shading(normal_B3HW: Tensor, light_BK3: Tensor) -> Tensor:
         n[:, 2] * n[:, 0],
         n[:, 0] ** 2 - n[:, 1] ** 2,
     ]
-    basis_BKHW = torch.stack(functions, dim=1)
-    scaled = basis_BKHW * basis_BKHW.new_tensor(SH_CONSTANTS)[:, None, None]
-    return (light_BK3[..., None, None] * scaled[:, :, None]).sum(dim=1)
+
+
+def _deca_functions(n: Tensor) -> list[Tensor]:
+    return [
+        torch.ones_like(n[:, 0]),
+        n[:, 0],
+        n[:, 1],
+        n[:, 2],
+        n[:, 0] * n[:, 1],
+        n[:, 0] * n[:, 2],
+        n[:, 1] * n[:, 2],
+        n[:, 0] ** 2 - n[:, 1] ** 2,
+        3 * n[:, 2] ** 2 - 1,
+    ]
 
 
 def directional_shading(normal_B3HW: Tensor) -> Tensor:

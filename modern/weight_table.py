@@ -101,6 +101,14 @@ _GATED = {
     "bne.": "edge_norm.",
 }
 
+
+def _numbered(legacy: str, indices: Iterable[int], here: str) -> Rows:
+    """Layers that are numbered with gaps in legacy and without gaps here."""
+    return tuple((f"{legacy}{index}.", f"{here}.{position}.") for position, index in enumerate(indices))
+
+
+_VGG_CONVOLUTIONS, _VGG_UNREAD = (0, 2, 5, 7, 10, 12, 14, 16, 19), (21, 23, 25, 28, 30, 32, 34)
+
 TABLES: dict[str, WeightTable] = {
     "E_flame": WeightTable((("encoder.", "trunk."), ("layers.", "regressor."))),
     "BiViT": WeightTable(
@@ -144,4 +152,20 @@ TABLES: dict[str, WeightTable] = {
         (("layer", "trunk.layer"), ("conv1.", "trunk.conv1."), ("bn1.", "trunk.bn1.")),
         dropped={"fc.": "classifier on top of the features; nothing reads it"},
     ),
+    "E_detail": WeightTable(_numbered("conv", range(1, 9), "convolutions")),
+    "D_detail": WeightTable(
+        (
+            ("lin.", "condition."),
+            *_numbered("model.", range(1, 30, 4), "convolutions"),
+            ("model.32.", "paint."),
+        )
+    ),
+    "D": WeightTable(
+        _numbered("model.", (0, 2, 5, 8, 11), "convolutions"), dropped={"l1.": "a layer that is never called"}
+    ),
+    "VGG19": WeightTable(
+        tuple((f"{index}.", f"layers.{index}.") for index in _VGG_CONVOLUTIONS),
+        dropped={f"{index}.": "behind the last layer that is read" for index in _VGG_UNREAD},
+    ),
 }
+TABLES["ACG"] = TABLES["AU_net"]

@@ -12,43 +12,37 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
-from parity.comparison import compare
 from parity.conform_coarse import CoarseRecipe
 from parity.conform_deca_base import DecaBaseRecipe
-from parity.conform_material import Material, load_folder
-from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector
-from parity.coverage import ConformError, Rule, judge, rule_for
+from parity.conform_detail import DetailRecipe
+from parity.conform_detail_facts import recorded_facts
+from parity.conform_judge import Recipe, judged_vector, known_vector, told, unjudged_vector
+from parity.conform_material import Material, Vectors, load_folder
+from parity.conform_noise import undecided
+from parity.conform_report import ConformReport, SubjectReport, Vector
+from parity.coverage import ConformError, Rule, rule_for
+from parity.discrepancies import DETAIL, recorded_discrepancy
 from parity.environment import isolated_numerics
-from parity.subject import Setup, Subject
+from parity.subject import Subject
 
 SUBJECTS = ("legacy", "modern")
-FACE_IDS = "render/pix_to_face"
-Builder = Callable[[Setup], Subject]
+Builder = Callable[[Any], Subject]
 Say = Callable[[str], None]
-
-
-class Recipe(Protocol):
-    """How the vectors of one stem are computed."""
-
-    def order(self, name: str) -> int:
-        """Sort key that puts vectors of one run beside each other."""
-        ...
-
-    def compute(self, name: str) -> Tensor:
-        """The subject's value of a vector; raises LookupError if recipe or subject does not know it."""
-        ...
 
 
 RECIPES: Mapping[str, Callable[[Material, Builder, str], Recipe]] = {
     "vectors_coarse": CoarseRecipe,
     "vectors_deca_base": DecaBaseRecipe,
+    DETAIL: DetailRecipe,
 }
+# Stems whose JSON holds figures to be judged, and how they are read.
+FACTS: Mapping[str, Callable[[Vectors], dict[str, tuple[Tensor, Rule]]]] = {DETAIL: recorded_facts}
+ONE_BY_ONE = (DETAIL,)  # stems of which two subjects at once would not fit into memory
 
 
 def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: Say | None = None) -> ConformReport:
@@ -56,7 +50,7 @@ def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: 
 
     Args:
         folder: holds the four files of one recording and the recipe's assets.
-        subject: `legacy`, `modern` or `both` (side by side, each in a process of its own).
+        subject: `legacy`, `modern` or `both` (each in a process of its own, side by side where memory allows).
         device: where the subjects run.
         say: told what is being computed; by default a line on a terminal shows it.
     """
@@ -66,11 +60,11 @@ def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: 
     try:
         if subject not in (*SUBJECTS, "both"):
             raise ConformError(f"unknown subject {subject!r}: expected legacy, modern or both")
-        load_folder(folder, RECIPES)  # refused here before anything is built
+        stem = load_folder(folder, RECIPES).material.stem  # refused here before anything is built
     except ConformError as error:
         return ConformReport(folder=str(folder), device=device, problem=str(error))
     if subject == "both":
-        reports = _side_by_side(folder, SUBJECTS, device, say)
+        reports = _in_processes(folder, SUBJECTS, device, say, at_once=1 if stem in ONE_BY_ONE else len(SUBJECTS))
     else:
         reports = [check_subject(folder, subject, device, say)]
     return ConformReport(folder=str(folder), device=device, subjects=tuple(reports))
@@ -79,7 +73,7 @@ def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: 
 def check_subject(
     folder: Path, subject: str, device: str = "cpu", say: Say = lambda _: None, build: Builder | None = None
 ) -> SubjectReport:
-    """Judge one subject in this process, with one thread and deterministic algorithms, like the recording.
+    """Judge one subject in this process, with deterministic algorithms and as many threads as the recording had.
 
     Args:
         folder: as for `check_folder`.
@@ -92,27 +86,56 @@ def check_subject(
         ConformError: if the folder cannot be judged.
     """
     vectors = load_folder(folder, RECIPES)
-    rules = {name: rule_for(name, vectors.rules) for name in vectors.recorded}
-    asked = {name: rule for name, rule in rules.items() if rule and subject in rule.subjects}
+    stem = vectors.material.stem
+    recorded, rules = _with_facts(vectors)
+    known = {name: recorded_discrepancy(stem, name) for name in rules} if subject == "modern" else {}
+    asked = {name: rule for name, rule in rules.items() if rule and (subject in rule.subjects or known.get(name))}
     if not asked:
-        return SubjectReport(subject=subject, vectors=tuple(_not_judged(name, rules[name], subject) for name in rules))
+        return SubjectReport(
+            subject=subject, vectors=tuple(unjudged_vector(name, rules[name], subject) for name in rules)
+        )
     judged: dict[str, Vector] = {}
-    problem = ""
-    with isolated_numerics(threads=1) as switches:
+    problem, seconds = "", {}
+    with isolated_numerics(threads=vectors.threads) as switches:
         try:
-            recipe = RECIPES[vectors.material.stem](vectors.material, build or _builder(subject), device)
+            recipe: Recipe = RECIPES[stem](vectors.material, build or _builder(subject, stem), device)
             for name in sorted(asked, key=lambda name: (recipe.order(name), name)):
                 say(f"{subject}: {name}")
-                judged[name] = _vector(name, asked[name], vectors.recorded, recipe, vectors.material.given)
+                if entry := known.get(name):
+                    judged[name] = known_vector(name, asked[name], recorded, recipe, entry)
+                else:
+                    judged[name] = judged_vector(name, asked[name], recorded, recipe, vectors.material.given)
+            seconds = dict(getattr(recipe, "seconds", {}))
+            around = lambda builder: RECIPES[stem](vectors.material, builder, device)  # noqa: E731
+            judged |= undecided(judged, asked, recipe, around, build or _builder(subject, stem), say)
         except Exception as error:  # whatever keeps the inputs from being built is the answer, not a crash
-            problem = _told(error)
-    rows = tuple(judged.get(name) or _not_judged(name, rule, subject, problem) for name, rule in rules.items())
-    return SubjectReport(subject=subject, vectors=rows, switches=switches, problem=problem)
+            problem = told(error)
+    rows = tuple(judged.get(name) or unjudged_vector(name, rule, subject, problem) for name, rule in rules.items())
+    return SubjectReport(subject=subject, vectors=rows, switches=switches, problem=problem, seconds=seconds)
 
 
-def _side_by_side(folder: Path, subjects: Sequence[str], device: str, say: Say) -> list[SubjectReport]:
+def _with_facts(vectors: Vectors) -> tuple[dict[str, Tensor], dict[str, Rule | None]]:
+    """All that was recorded, tensors and the JSON's figures, and the rule of each.
+
+    Raises:
+        ConformError: if the JSON lacks figures it should hold.
+    """
+    recorded = dict(vectors.recorded)
+    rules: dict[str, Rule | None] = {name: rule_for(name, vectors.rules) for name in recorded}
+    stem = vectors.material.stem
+    try:
+        facts = FACTS[stem](vectors) if stem in FACTS else {}
+    except (LookupError, TypeError, ValueError) as error:
+        raise ConformError(f"{vectors.material.folder / stem}.json: unexpected content ({told(error)})") from error
+    for name, (value, rule) in facts.items():
+        recorded[name], rules[name] = value, rule
+    return recorded, rules
+
+
+def _in_processes(folder: Path, subjects: Sequence[str], device: str, say: Say, at_once: int) -> list[SubjectReport]:
     context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(len(subjects), mp_context=context) as pool:
+    workers = ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1)
+    with context.Manager() as manager, workers as pool:
         told = manager.Queue()
         listener = Thread(target=_pass_on, args=(told, say), daemon=True)
         listener.start()
@@ -134,11 +157,19 @@ def _result(job: Any, subject: str) -> SubjectReport:
     try:
         return job.result()
     except Exception as error:  # a process that died, for example of memory
-        return SubjectReport(subject=subject, problem=_told(error))
+        return SubjectReport(subject=subject, problem=told(error))
 
 
-def _builder(subject: str) -> Builder:
+def _builder(subject: str, stem: str) -> Builder:
     """Imported on use: importing legacy changes global settings, and neither subject needs the other."""
+    if stem == DETAIL:
+        if subject == "legacy":
+            from parity.legacy_detail_subject import build_legacy_detail
+
+            return build_legacy_detail
+        from parity.modern_detail_subject import build_modern_detail
+
+        return build_modern_detail
     if subject == "legacy":
         from parity.legacy_subject import build_legacy
 
@@ -146,54 +177,3 @@ def _builder(subject: str) -> Builder:
     from parity.modern_subject import build_modern
 
     return build_modern
-
-
-def _vector(
-    name: str, rule: Rule, recorded: Mapping[str, Tensor], recipe: Recipe, given: Mapping[str, Tensor]
-) -> Vector:
-    note = "stored input, used as given" if name in given else rule.note
-    row: dict[str, Any] = {"name": name, "metric": rule.metric, "bound": rule.bound, "note": note}
-    if rule.metric == "info":
-        return Vector(outcome=Outcome.INFO, **row)
-    try:
-        computed = recipe.compute(name).detach().cpu()
-        same_face = None
-        if rule.metric == "raster" and FACE_IDS in recorded:
-            same_face = recorded[FACE_IDS].to(torch.int64) == recipe.compute(FACE_IDS).cpu()
-        return _judged(row, rule, recorded[name], computed, same_face)
-    except Exception as error:  # one vector that cannot be had must not hide the others
-        return Vector(outcome=Outcome.NOT_COMPUTED, **{**row, "note": _told(error)})
-
-
-def _judged(row: dict[str, Any], rule: Rule, recorded: Tensor, computed: Tensor, same_face: Tensor | None) -> Vector:
-    if recorded.is_floating_point():
-        computed = computed.to(recorded.dtype)
-    else:  # ids and masks are stored in small integer types; float64 holds both sides without loss
-        recorded, computed = recorded.to(torch.float64), computed.to(torch.float64)
-    drift = compare(recorded, computed)
-    if drift.structural:
-        return Vector(outcome=Outcome.DISAGREES, bitwise=False, **{**row, "note": drift.structural})
-    figure, within = judge(rule, recorded, computed, same_face)
-    return Vector(
-        outcome=Outcome.AGREES if within else Outcome.DISAGREES,
-        figure=figure,
-        max_abs=drift.max_abs,
-        rel_l2=drift.rel_l2,
-        bitwise=drift.bitwise,
-        **row,
-    )
-
-
-def _not_judged(name: str, rule: Rule | None, subject: str, problem: str = "") -> Vector:
-    if rule is None:
-        return Vector(name=name, outcome=Outcome.NOT_ASKED, note="no rule in coverage.json matches")
-    if subject in rule.subjects:
-        return Vector(name=name, outcome=Outcome.NOT_COMPUTED, metric=rule.metric, bound=rule.bound, note=problem)
-    note = f"asked of {', '.join(rule.subjects) or 'nobody'}, not of {subject}"
-    note += f": {rule.note}" if rule.note else ""
-    return Vector(name=name, outcome=Outcome.NOT_ASKED, metric=rule.metric, bound=rule.bound, note=note)
-
-
-def _told(error: Exception) -> str:
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -44,6 +44,8 @@ class CoarseRecipe:
         ValueError: if the assets are unusable.
     """
 
+    face_ids: str | None = "render/pix_to_face"
+
     def __init__(self, material: Material, build: Callable[[Setup], Subject], device: str = "cpu") -> None:
         self._material, self._build, self._device = material, build, device
         self._weights = seeded_weights(material.prefix)

@@ -46,6 +46,8 @@ class DecaBaseRecipe:
         device: where it runs.
     """
 
+    face_ids: str | None = None
+
     def __init__(self, material: Material, build: Callable[[Setup], Subject], device: str = "cpu") -> None:
         self._material, self._device = material, device
         identity = seeded.state_dict("FRNet", material.keys["FRNet"], prefix=material.prefix)

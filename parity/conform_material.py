@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from fixtures import seeded
 from parity.coverage import ConformError, Rule, load_rules
 
+_MAKE = re.compile(r"\bmake\((\d+)\)")
 _STORED_INPUT = "/in"  # README of deca_base: inputs that are stored rather than drawn end like this
 
 
@@ -24,6 +26,7 @@ class Material:
 
     folder: for assets. stem: `vectors_coarse` and the like. prefix: put before every name that is drawn from.
     keys: keys.json, module -> state-dict key -> (shape, dtype name). given: the stored inputs by vector name.
+    head_seed: of the procedural head, where a recipe uses one.
     """
 
     folder: Path
@@ -31,6 +34,7 @@ class Material:
     prefix: str
     keys: Mapping[str, Any]
     given: Mapping[str, Tensor]
+    head_seed: int = 0
 
     def draw(self, name: str, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32 tensor of `shape`, uniform on [low, high), from prefix and name."""
@@ -50,11 +54,19 @@ class Material:
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """A whole folder: what a recipe may know, the rules, and the recorded vectors by name."""
+    """A whole folder: what a recipe may know, the rules, the recorded vectors by name, and the JSON beside them."""
 
     material: Material
     rules: tuple[Rule, ...]
     recorded: Mapping[str, Tensor]
+    document: Mapping[str, Any]
+
+    @property
+    def threads(self) -> int:
+        """Threads of the recording, where its JSON names them; they decide the order of sums and so the last digits."""
+        runs = self.document.get("runs", {})
+        named = [run.get("threads") for run in runs.values() if isinstance(run, dict)] if isinstance(runs, dict) else []
+        return max((count for count in named if isinstance(count, int)), default=1)
 
 
 def load_folder(folder: Path, stems: Collection[str]) -> Vectors:
@@ -79,8 +91,21 @@ def load_folder(folder: Path, stems: Collection[str]) -> Vectors:
         prefix=prefix,
         keys=keys,
         given={name: tensor for name, tensor in recorded.items() if name.endswith(_STORED_INPUT)},
+        head_seed=_head_seed(folder, facts),
     )
-    return Vectors(material=material, rules=load_rules(folder / "coverage.json"), recorded=recorded)
+    rules = load_rules(folder / "coverage.json")
+    return Vectors(material=material, rules=rules, recorded=recorded, document=facts)
+
+
+def _head_seed(folder: Path, facts: Mapping[str, Any]) -> int:
+    """Argument of the head generator's `make`: the JSON's `head_seed`, or as the folder's README calls it, or 0."""
+    seed = facts.get("head_seed")
+    if seed is None and (readme := folder / "README.md").exists():
+        seed = next(iter(_MAKE.findall(readme.read_text(errors="replace"))), None)
+    try:
+        return int(seed or 0)
+    except (TypeError, ValueError) as error:
+        raise ConformError(f"{folder}: head_seed is {seed!r}, expected a whole number") from error
 
 
 def _stem(folder: Path, known: Collection[str]) -> str:

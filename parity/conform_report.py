@@ -1,4 +1,4 @@
-"""What `conform` found, in words, as JSON and on the terminal; the exit code is decided here once."""
+"""What `conform` found, in words and as JSON; the exit code is decided here once."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 
 class Outcome(StrEnum):
     """What may be said of one vector."""
 
     AGREES = "agrees"
     DISAGREES = "disagrees"
+    UNDECIDED = "undecided"
     NOT_COMPUTED = "not computed"
+    KNOWN = "known"
     NOT_ASKED = "not asked"
     INFO = "info"
 
 
-_STYLE = {Outcome.AGREES: "", Outcome.DISAGREES: "bold red", Outcome.NOT_COMPUTED: "bold yellow"}
-_LOG_WIDTH = 170  # a log has no window whose width would have to be kept
-_ASKED = (Outcome.AGREES, Outcome.DISAGREES, Outcome.NOT_COMPUTED)
+_ASKED = (Outcome.AGREES, Outcome.DISAGREES, Outcome.UNDECIDED, Outcome.NOT_COMPUTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +42,16 @@ class Vector:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectReport:
-    """All vectors of a folder for one subject; `problem` tells why it could not be run, `switches` how it was."""
+    """All vectors of a folder for one subject.
+
+    problem: why it could not be run. switches: how it was run. seconds: how long its parts took.
+    """
 
     subject: str
     vectors: tuple[Vector, ...] = ()
     problem: str = ""
     switches: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> int:
         """How many vectors had `outcome`."""
@@ -66,7 +67,14 @@ class SubjectReport:
         """0 all that is asked agrees, 1 something disagrees, 2 cannot tell (also when nothing is asked)."""
         if self.count(Outcome.DISAGREES):
             return 1
-        return 2 if self.problem or self.count(Outcome.NOT_COMPUTED) or not self.count(Outcome.AGREES) else 0
+        open_cases = self.count(Outcome.NOT_COMPUTED) + self.count(Outcome.UNDECIDED)
+        return 2 if self.problem or open_cases or not self.count(Outcome.AGREES) else 0
+
+    @property
+    def only_undecided(self) -> bool:
+        """Whether all that keeps this subject from exit code 0 are bounds below the rounding of this processor."""
+        missing = self.count(Outcome.DISAGREES) + self.count(Outcome.NOT_COMPUTED)
+        return self.count(Outcome.UNDECIDED) > 0 and not (self.problem or missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +94,12 @@ class ConformReport:
             return 2
         return 1 if 1 in codes else max(codes)
 
+    @property
+    def only_undecided(self) -> bool:
+        """Whether nothing but undecided vectors stands between the subjects and exit code 0."""
+        blocked = [part for part in self.subjects if (part.asked or part.problem) and part.exit_code]
+        return bool(blocked) and not self.problem and all(part.only_undecided for part in blocked)
+
 
 def as_json(report: ConformReport, environment: Mapping[str, str]) -> str:
     """The report as strict JSON text (schema 1); figures that are not finite become text."""
@@ -95,6 +109,7 @@ def as_json(report: ConformReport, environment: Mapping[str, str]) -> str:
             "exit_code": part.exit_code,
             "problem": part.problem,
             "switches": dict(part.switches),
+            "seconds": {what: round(value, 2) for what, value in part.seconds.items()},
             "counts": {word.value: part.count(word) for word in Outcome},
             "vectors": [{key: _json_value(value) for key, value in vars(vector).items()} for vector in part.vectors],
         }
@@ -110,52 +125,6 @@ def as_json(report: ConformReport, environment: Mapping[str, str]) -> str:
         "subjects": subjects,
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
-
-
-def print_report(report: ConformReport, console: Console | None = None) -> None:
-    """List every vector of every subject, then what was not covered and the answer in a sentence."""
-    console = console or Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _LOG_WIDTH)
-    for part in report.subjects:
-        console.print(_table(part))
-        if part.problem:
-            console.print(f"{part.subject}: {part.problem}", style="bold red", markup=False)
-        console.print(_sentence(part, report.folder), markup=False)
-    if report.problem:
-        console.print(report.problem, style="bold red", markup=False)
-    console.print(f"exit code {report.exit_code}: {_MEANING[report.exit_code]}", markup=False)
-
-
-_MEANING = {0: "every vector asked for was computed and agrees", 1: "disagreement", 2: "cannot tell"}
-
-
-def _table(part: SubjectReport) -> Table:
-    table = Table(title=f"{part.subject} against the recorded vectors", title_justify="left", box=None, pad_edge=False)
-    for column in ("vector", "outcome", "metric"):
-        table.add_column(column, no_wrap=True)
-    for column in ("bound", "figure", "max abs", "rel L2", "bitwise"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
-    for vector in part.vectors:
-        figures = [_number(value) for value in (vector.bound, vector.figure, vector.max_abs, vector.rel_l2)]
-        same = {True: "yes", False: "no", None: ""}[vector.bitwise]
-        cells = (vector.name, vector.outcome.value, vector.metric, *figures, same, vector.note.replace("[", "\\["))
-        table.add_row(*cells, style=_STYLE.get(vector.outcome, "dim"))
-    return table
-
-
-def _sentence(part: SubjectReport, folder: str) -> str:
-    if not part.asked:
-        return f"{part.subject}: {folder} asks nothing of it"
-    same = sum(vector.bitwise is True for vector in part.vectors)
-    left = {word: part.count(word) for word in Outcome if word not in (Outcome.AGREES,) and part.count(word)}
-    rest = "".join(f", {count} {word}" for word, count in left.items())
-    return f"{part.subject}: {part.count(Outcome.AGREES)} of {part.asked} agree ({same} bitwise){rest}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2e}" if value else "0"
 
 
 def _json_value(value: Any) -> Any:

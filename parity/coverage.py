@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 _NEGLIGIBLE = 1e-6  # `rel`: elements below this share of the largest are left out (coverage.json, "metrics")
 _OUTLIERS = 0.001  # `raster`: share of elements that may exceed the bound
 _MEAN_SHARE = 0.1  # `raster`: the mean must stay within this share of the bound
+# How a note bounds updated parameters: "bound 2 lr of the optimizer that owns it (G 5e-6, D 1e-4)".
+_STEPS_NOTE, _RATES_NOTE = re.compile(r"bound (\d+) lr\b"), re.compile(r"\(G ([\d.e-]+), D ([\d.e-]+)\)")
 
 
 class ConformError(ValueError):
@@ -27,13 +29,17 @@ class ConformError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One entry of coverage.json; `bound` is None for `info`."""
+    """One entry of coverage.json; `bound` is None for `info`, and where `rates` give it by the vector's name.
+
+    rates: optimizer -> bound of a parameter it owns.
+    """
 
     pattern: str
     subjects: tuple[str, ...]
     metric: str
     bound: float | None
     note: str
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:
@@ -44,32 +50,47 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     """
     try:
         document = json.loads(path.read_text())
-        rules = tuple(_rule(entry) for entry in document["rules"])
+        rates = _learning_rates(" ".join(entry.get("note", "") for entry in document["rules"]))
+        rules = tuple(_rule(entry, rates) for entry in document["rules"])
     except FileNotFoundError as error:
         raise ConformError(f"{path} is missing: without it nothing says which vectors are asked of whom") from error
     except (ValueError, TypeError, KeyError, re.error) as error:
         raise ConformError(f"{path} is not a coverage document ({type(error).__name__}: {error})") from error
     if unknown := sorted({rule.metric for rule in rules} - METRICS.keys() - {"raster", "info"}):
         raise ConformError(f"{path} asks for unknown metrics: {', '.join(unknown)}; update this code or the file")
-    if boundless := [rule.pattern for rule in rules if rule.bound is None and rule.metric != "info"]:
+    if boundless := [
+        rule.pattern for rule in rules if rule.bound is None and not (rule.rates or rule.metric == "info")
+    ]:
         raise ConformError(f"{path} gives no bound for {boundless[0]!r}; add one or make it info")
     return rules
 
 
-def _rule(entry: dict[str, Any]) -> Rule:
+def _learning_rates(notes: str) -> dict[str, float]:
+    """Optimizer -> learning rate, where the notes of a file give them."""
+    found = _RATES_NOTE.search(notes)
+    return {"G": float(found[1]), "D": float(found[2])} if found else {}
+
+
+def _rule(entry: dict[str, Any], learning_rates: Mapping[str, float]) -> Rule:
     re.compile(entry["pattern"])
+    steps = _STEPS_NOTE.search(entry.get("note", ""))
+    by_rate = entry["bound"] is None and entry["metric"] == "abs" and steps
     return Rule(
         pattern=entry["pattern"],
         subjects=tuple(entry["subjects"]),
         metric=entry["metric"],
         bound=None if entry["bound"] is None else float(entry["bound"]),
         note=entry.get("note", ""),
+        rates={owner: int(steps[1]) * rate for owner, rate in learning_rates.items()} if steps and by_rate else {},
     )
 
 
 def rule_for(name: str, rules: tuple[Rule, ...]) -> Rule | None:
     """The first rule whose pattern is found in `name`; None when no rule asks for it."""
-    return next((rule for rule in rules if re.search(rule.pattern, name)), None)
+    rule = next((rule for rule in rules if re.search(rule.pattern, name)), None)
+    if rule is None or not rule.rates:
+        return rule
+    return replace(rule, bound=rule.rates["D" if "/D/" in name else "G"])  # the discriminator's optimizer, or the other
 
 
 def judge(rule: Rule, recorded: Tensor, computed: Tensor, same_face: Tensor | None) -> tuple[float, bool]:

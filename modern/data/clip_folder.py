@@ -7,7 +7,7 @@ in one path component, `images` -> `kpts`, `kpts_dense`, `masks`; both arrangeme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modern.clip import FRAMES, Clip
-from modern.data.frames import SIZE, DataError, read_dense_landmarks, read_image, read_landmarks, read_mask
+from modern.clip import FRAMES, Clip, Identity
+from modern.data.frames import (
+    SIZE,
+    DataError,
+    read_dense_landmarks,
+    read_face_mask,
+    read_image,
+    read_landmarks,
+    read_mask,
+)
 
 KINDS = ("images", "kpts", "kpts_dense", "masks")
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
@@ -52,18 +60,28 @@ class ClipFolder:
         return cls(_replace_kind(folder, "images"))
 
     @cached_property
-    def frames(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Path, ...]:
         """Image files in order of their names.
+
+        Raises:
+            DataError: if there is no such folder.
+        """
+        if not self.images.is_dir():
+            raise DataError(f"{self.images}: no such folder; the images of a clip must lie there")
+        return tuple(sorted(path for path in self.images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES))
+
+    @property
+    def frames(self) -> tuple[Path, ...]:
+        """The files, as frames of a clip.
 
         Raises:
             DataError: if there is no such folder or it has fewer than three images.
         """
-        if not self.images.is_dir():
-            raise DataError(f"{self.images}: no such folder; the images of a clip must lie there")
-        files = sorted(path for path in self.images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if len(files) < FRAMES:
-            raise DataError(f"{self.images}: {len(files)} images, a clip needs at least {FRAMES}; remove this clip")
-        return tuple(files)
+        if len(self.files) < FRAMES:
+            raise DataError(
+                f"{self.images}: {len(self.files)} images, a clip needs at least {FRAMES}; remove this clip"
+            )
+        return self.files
 
     @property
     def windows(self) -> int:
@@ -95,16 +113,38 @@ def load_window(clip: ClipFolder, start: int, landmark_indices: NDArray[np.int64
     if not 0 <= start < clip.windows:
         raise DataError(f"{clip.images}: no window starts at frame {start}; choose 0..{clip.windows - 1}")
     frames = clip.frames[start : start + FRAMES]
-    landmarks = [read_landmarks(clip.sibling(path, "kpts")) for path in frames]
-    dense = [read_dense_landmarks(clip.sibling(path, "kpts_dense"), landmark_indices) for path in frames]
-    masks = [read_mask(clip.sibling(path, "masks"), size) for path in frames]
-    mask_THW = torch.from_numpy(np.stack(masks))
+    landmarks, dense = _load_landmarks(clip, frames, landmark_indices)
+    mask_THW = _stacked(read_mask(clip.sibling(path, "masks"), size) for path in frames)
     return Clip(
         image_T3HW=load_images(frames, size),
-        landmark_T683=torch.from_numpy(np.stack(landmarks)),
-        landmark_dense_T1053=torch.from_numpy(np.stack(dense)),
+        landmark_T683=landmarks,
+        landmark_dense_T1053=dense,
         mask_T3HW=mask_THW[:, None].repeat(1, 3, 1, 1),
         names=tuple(str(path) for path in frames),
+    )
+
+
+def load_identity(
+    clip: ClipFolder, images: Sequence[Path], landmark_indices: NDArray[np.int64], size: int = SIZE
+) -> Identity:
+    """Read images of one person (detail spec 6).
+
+    Args:
+        clip: the folder of that person.
+        images: some of its files.
+        landmark_indices: [105] which of mediapipe's points are the dense landmarks.
+        size: rows = columns of images and masks.
+
+    Raises:
+        DataError: if a file is missing, unreadable or malformed.
+    """
+    landmarks, dense = _load_landmarks(clip, images, landmark_indices)
+    return Identity(
+        image_K3HW=load_images(images, size),
+        landmark_K683=landmarks,
+        landmark_dense_K1053=dense,
+        mask_KHW=_stacked(read_face_mask(clip.sibling(path, "masks"), size) for path in images),
+        names=tuple(str(path) for path in images),
     )
 
 
@@ -115,6 +155,19 @@ def load_images(paths: Sequence[Path], size: int = SIZE) -> Tensor:
         DataError: if one is missing, unreadable or not square.
     """
     return torch.from_numpy(np.stack([read_image(path, size) for path in paths])).permute(0, 3, 1, 2).contiguous()
+
+
+def _load_landmarks(
+    clip: ClipFolder, images: Sequence[Path], landmark_indices: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    return (
+        _stacked(read_landmarks(clip.sibling(path, "kpts")) for path in images),
+        _stacked(read_dense_landmarks(clip.sibling(path, "kpts_dense"), landmark_indices) for path in images),
+    )
+
+
+def _stacked(arrays: Iterable[NDArray[np.float32]]) -> Tensor:
+    return torch.from_numpy(np.stack(list(arrays)))
 
 
 def _replace_kind(folder: Path, kind: str) -> Path:

@@ -95,15 +95,19 @@ def read_mask(path: Path, size: int = SIZE) -> NDArray[np.float32]:
     Raises:
         DataError: if the file is missing, unreadable, not a square map, or holds labels outside 0..255.
     """
-    labels_HW = _load_array(path)
-    if labels_HW.ndim != 2 or labels_HW.shape[0] != labels_HW.shape[1]:
-        raise DataError(f"{path}: label map has shape {labels_HW.shape}, expected a square (H, W) map of its image")
-    if not np.logical_and(np.greater_equal(labels_HW, 0), np.less(labels_HW, _LABELS)).all():
-        raise DataError(f"{path}: label map holds values outside 0..{_LABELS - 1}; write class labels, not scores")
-    mask_HW = mask_from_labels(labels_HW.astype(np.int64))
-    if labels_HW.shape[1] != size:
-        mask_HW = np.asarray(cv2.resize(mask_HW, (size, size), interpolation=cv2.INTER_NEAREST_EXACT), np.float32)
-    return mask_HW
+    return _resized(mask_from_labels(_read_labels(path)), size, cv2.INTER_NEAREST_EXACT)
+
+
+def read_face_mask(path: Path, size: int = SIZE) -> NDArray[np.float32]:
+    """Read one label map as the detail stage knows it: 1 face, 0 the rest (detail spec 6).
+
+    Returns:
+        [size,size] float32 in 0..1; resized bilinearly, hence with soft edges, if it is not `size` wide.
+
+    Raises:
+        DataError: as `read_mask`.
+    """
+    return _resized(np.minimum(mask_from_labels(_read_labels(path)), 1), size, cv2.INTER_LINEAR)
 
 
 def mask_from_labels(labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -112,6 +116,21 @@ def mask_from_labels(labels: NDArray[np.int64]) -> NDArray[np.float32]:
     weights[[0, *_IGNORED]] = 0.0
     weights[list(_EMPHASISED)] = 2.0
     return weights[labels]
+
+
+def _read_labels(path: Path) -> NDArray[np.int64]:
+    labels_HW = _load_array(path)
+    if labels_HW.ndim != 2 or labels_HW.shape[0] != labels_HW.shape[1]:
+        raise DataError(f"{path}: label map has shape {labels_HW.shape}, expected a square (H, W) map of its image")
+    if not np.logical_and(np.greater_equal(labels_HW, 0), np.less(labels_HW, _LABELS)).all():
+        raise DataError(f"{path}: label map holds values outside 0..{_LABELS - 1}; write class labels, not scores")
+    return labels_HW.astype(np.int64)
+
+
+def _resized(mask_HW: NDArray[np.float32], size: int, interpolation: int) -> NDArray[np.float32]:
+    if mask_HW.shape[1] == size:
+        return mask_HW
+    return np.asarray(cv2.resize(mask_HW, (size, size), interpolation=interpolation), np.float32)
 
 
 def _points(path: Path, counts: set[int]) -> Landmarks:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
-from modern.assets import load_head
-from modern.build import build_loss_networks, build_model
-from modern.clip import Clip
 from modern.config import CoarseConfig, to_dict
-from modern.data.loaders import make_loaders
-from modern.data.sources import split_clips
-from modern.model import CoarseModel
+from modern.config_detail import DetailConfig
+from modern.data.sources import Split, split_clips
+from modern.train.coarse_stage import coarse_stage
+from modern.train.detail_stage import detail_stage
 from modern.train.logging import RunLog
-from modern.train.pictures import training_picture
 from modern.train.run_folder import open_run
 from modern.train.schedule import Schedule
 from modern.train.seeding import repeat_exactly, seed_everything
-from modern.train.step import CoarseStep, StepOutput, make_optimizer
+from modern.train.stage import Stage
 from modern.train.trainer import Trainer
 
+AnyConfig = CoarseConfig | DetailConfig
 
-def train(config: CoarseConfig, device: torch.device | str = "cpu", console: Console | None = None) -> bool:
+
+def train(config: AnyConfig, device: torch.device | str = "cpu", console: Console | None = None) -> bool:
     """Train, or continue the run that the output folder holds if `config.train.resume` is on.
 
     Returns:
@@ -40,31 +36,20 @@ def train(config: CoarseConfig, device: torch.device | str = "cpu", console: Con
     split = split_clips(config.data.sources, config.data.validation_fraction, config.train.seed)
     seed_everything(config.train.seed)
     repeat_exactly()
-    head = load_head(config.model.head)
-    loaders = make_loaders(
-        split,
-        landmark_indices=head.landmark_indices,
-        batch_size=config.data.batch_size,
-        workers=config.data.workers,
-        seed=config.train.seed,
-        size=config.model.image_size,
-    )
-    model = build_model(config, head).to(device)
-    networks = {name: network.to(device) for name, network in build_loss_networks(config).items()}
-    step = CoarseStep(model, config, *map(networks.get, ("expression", "au_classifier", "identity")))
+    stage = _stage(config, split, device)
     run = open_run(config.train.output_dir, settings, split.record(), resume=config.train.resume)
     log = RunLog(run.logs, name=run.path.name, tensorboard=config.train.write_summary, console=console)
     trainer = Trainer(
-        step,
-        make_optimizer(model, config),
-        loaders,
-        schedule=make_schedule(config, loaders.sampler.batches_per_epoch),
+        stage.step,
+        stage.update,
+        stage.loaders,
+        schedule=make_schedule(config, stage.loaders.sampler.batches_per_epoch),
         run=run,
         log=log,
         config=settings,
         device=device,
-        frozen=networks.values(),
-        draw=partial(_draw, model),
+        frozen=stage.frozen,
+        draw=stage.draw,
         console=console,
     )
     try:
@@ -76,12 +61,14 @@ def train(config: CoarseConfig, device: torch.device | str = "cpu", console: Con
         log.close()
 
 
-def make_schedule(config: CoarseConfig, steps_per_epoch: int) -> Schedule:
+def make_schedule(config: AnyConfig, steps_per_epoch: int) -> Schedule:
     """The schedule of a run."""
     names = ("max_epochs", "max_steps", "log_steps", "vis_steps", "checkpoint_steps")
     intervals: dict[str, Any] = {name: getattr(config.train, name) for name in names}
     return Schedule(steps_per_epoch=steps_per_epoch, **intervals)
 
 
-def _draw(model: CoarseModel, clip: Clip, output: StepOutput) -> NDArray[np.uint8]:
-    return training_picture(model, clip, output.encoding, output.decoding)
+def _stage(config: AnyConfig, split: Split, device: torch.device | str) -> Stage:
+    if isinstance(config, DetailConfig):
+        return detail_stage(config, split, device)
+    return coarse_stage(config, split, device)

@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to continue as if it had not been interrupted.
 
-A checkpoint of step g holds the state before update g, with the random generators as they were when step g began.
-It is a folder of `model.safetensors` (the trained modules), `optimizer.safetensors` and `state.json`.
+A checkpoint of step g holds the state before step g: nothing of its forward pass, nothing of its update, and the random
+generators as they were when it began. It is a folder of `model.safetensors` (what changes in training), one file for
+each optimizer by its name, and `state.json`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from modern.checkpoint import CheckpointError
 from modern.train.files import write_folder, write_text
+from modern.train.optimizer_state import fill_optimizer, read_optimizer, savable, write_optimizer
 
 LATEST = "latest"
 
@@ -48,10 +51,32 @@ class Standing:
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of every submodule that itself owns a trainable parameter, by their name in `model`."""
+    """Parameters and buffers that training changes, by their name in `model`.
+
+    These are those of every submodule that itself owns a trainable parameter, and of every batch normalisation in
+    training mode, whose statistics move even if its parameters are frozen.
+    """
     state = model.state_dict()
     owners = {name.rpartition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    owners |= set(_moving_norms(model))
     return {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] in owners}
+
+
+def moving_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the buffers that a forward pass alone changes, by their name in `model`."""
+    return {
+        f"{name}.{key}".lstrip("."): buffer.detach().clone()
+        for name, norm in _moving_norms(model).items()
+        for key, buffer in norm.named_buffers()
+    }
+
+
+def _moving_norms(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    }
 
 
 def frozen_digest(model: nn.Module, *others: nn.Module) -> str:
@@ -70,21 +95,35 @@ def _everything(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, standing: Standing) -> Path:
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    standing: Standing,
+    statistics: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write `folder/{step:08}` and let `folder/latest` name it; a crash at any time leaves the older one usable.
 
     A checkpoint of that step that is already there is kept: within one run a step has one state.
+
+    Args:
+        folder: of all checkpoints.
+        model: what is trained.
+        optimizers: by name, which is also the name of the file.
+        standing: the rest.
+        statistics: `moving_statistics` before the forward pass, if there has been one since.
 
     Returns:
         The checkpoint written.
     """
     checkpoint = folder / f"{standing.step:08}"
-    state = optimizer.state_dict()
+    groups = [group for optimizer in optimizers.values() for group in optimizer.state_dict()["param_groups"]]
 
     def write(part: Path) -> None:
-        save_file(_savable(trained_state(model)), part / "model.safetensors")
-        save_file(_savable(dict(_optimizer_tensors(state))), part / "optimizer.safetensors")
-        described = {**asdict(standing), "param_groups": state["param_groups"]}
+        save_file(savable({**trained_state(model), **(statistics or {})}), part / "model.safetensors")
+        for name, optimizer in optimizers.items():
+            write_optimizer(part / f"{name}.safetensors", optimizer)
+        described = {**asdict(standing), "param_groups": groups}
         (part / "state.json").write_text(json.dumps(described), encoding="utf-8")
 
     if not checkpoint.exists():
@@ -117,13 +156,13 @@ def prune_checkpoints(folder: Path, unwanted: Callable[[int], bool]) -> None:
             shutil.rmtree(checkpoint)
 
 
-def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, digest: str) -> Standing:
-    """Restore model and optimizer; the generators are left to the caller, who restores them last.
+def load_checkpoint(checkpoint: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], digest: str) -> Standing:
+    """Restore model and optimizers; the generators are left to the caller, who restores them last.
 
     Args:
         checkpoint: a folder written by `save_checkpoint`.
-        model: its trained modules are filled.
-        optimizer: its state is replaced.
+        model: what changes in training is filled.
+        optimizers: their states are replaced.
         digest: `frozen_digest` of the networks now in use.
 
     Raises:
@@ -133,48 +172,53 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, di
         described = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         groups = described.pop("param_groups")
         standing = Standing(**described)
-        tensors = load_file(checkpoint / "optimizer.safetensors")
+        states = {name: read_optimizer(checkpoint / f"{name}.safetensors") for name in optimizers}
         if standing.frozen_digest != digest:
             raise CheckpointError(f"{checkpoint}: was trained beside other frozen weights; load the same ones")
         load_trained(checkpoint / "model.safetensors", model)
-        optimizer.load_state_dict({"state": _nest(tensors), "param_groups": groups})
+        for name, optimizer in optimizers.items():
+            own, groups = groups[: len(optimizer.param_groups)], groups[len(optimizer.param_groups) :]
+            fill_optimizer(optimizer, states[name], own)
     except (OSError, json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint}: damaged or incomplete ({error}); resume from another step") from error
     return standing
 
 
 def load_trained(file: Path, model: nn.Module) -> None:
-    """Load the trained modules from `model.safetensors`.
+    """Load what training changes from `model.safetensors`.
 
     Raises:
         CheckpointError: if it cannot be read or its names or shapes are not exactly the model's.
     """
+    _load(file, model, trained_state(model), partial=False)
+
+
+def load_state(file: Path, model: nn.Module, *, partial: bool = False) -> None:
+    """Load all of a model.
+
+    Args:
+        file: by names of `model`.
+        model: to be filled.
+        partial: be content with the trainable parameters; leave out what the model has not.
+
+    Raises:
+        CheckpointError: if it cannot be read or does not fit.
+    """
+    _load(file, model, model.state_dict(), partial=partial)
+
+
+def _load(file: Path, model: nn.Module, own: Mapping[str, Tensor], *, partial: bool) -> None:
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error}); resume from another step") from error
-    wanted = {name: tuple(tensor.shape) for name, tensor in trained_state(model).items()}
+    if partial:
+        trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        tensors = {name: tensor for name, tensor in tensors.items() if name in own}
+        own = {name: tensor for name, tensor in own.items() if name in tensors or name in trainable}
+    wanted = {name: tuple(tensor.shape) for name, tensor in own.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise CheckpointError(f"{file}: {len(differing)} entries differ from the model's, first {differing[:3]}")
     model.load_state_dict(tensors, strict=False)
-
-
-def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _optimizer_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of an optimizer's state by "parameter index/name"; torch keeps every entry of Adam as a tensor."""
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            yield f"{index}/{name}", torch.as_tensor(value)
-
-
-def _nest(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    nested: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition("/")
-        nested.setdefault(int(index), {})[name] = tensor
-    return nested

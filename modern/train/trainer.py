@@ -1,7 +1,7 @@
-"""The training loop: order of work in a step, logging, checkpoints, validation, exact resume.
+"""The training loop of both stages: order of work in a step, logging, checkpoints, validation, exact resume.
 
-A step runs as in the original: losses, then log, picture and checkpoint of the state before the update, then the
-update, then the count (coarse spec 7).
+A step: losses, picture and checkpoint of the state before the step, update, log, count (coarse spec 7). What a stage
+brings is a `Step`, which computes losses, and an `Update`, which owns the optimizers and changes weights.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from modern.clip import Clip
-from modern.data.loaders import Batch, Loaders
+from modern.clip import Sample
+from modern.data.loaders import Loaders
 from modern.model import evaluating
 from modern.train.interrupt import StopRequest, stop_on_interrupt
 from modern.train.logging import RunLog
@@ -31,6 +31,7 @@ from modern.train.state import (
     frozen_digest,
     latest_checkpoint,
     load_checkpoint,
+    moving_statistics,
     prune_checkpoints,
     save_checkpoint,
 )
@@ -48,33 +49,56 @@ class Losses(Protocol):
 
 
 class Step(Protocol):
-    """Computes the losses of a batch of clips."""
+    """Computes the losses of a batch of samples, in whatever mode its model is, and with or without gradient."""
 
     @property
     def model(self) -> nn.Module:
-        """What holds the trained modules."""
+        """What holds the trained modules, and all others whose state a step changes."""
 
-    def losses(self, clips: Sequence[Clip], /) -> Losses:
-        """Losses of the batch, with gradient."""
+    def losses(self, samples: Sequence[Any], /) -> Losses:
+        """Losses of the batch."""
 
 
-Draw = Callable[[Clip, Any], NDArray[np.uint8]]  # a clip and what the step yielded for its batch -> RGB picture
+class Update(Protocol):
+    """Changes weights."""
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Every optimizer, by the name of its file in a checkpoint."""
+
+    def __call__(self, output: Any, /) -> Mapping[str, Tensor]:
+        """Backpropagate what the step yielded and update; returns what is known only now, to be logged too."""
+
+
+class TotalUpdate:
+    """One optimizer, one update by the total loss."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizers = {"optimizer": optimizer}
+
+    def __call__(self, output: Losses) -> Mapping[str, Tensor]:
+        """Clear gradients, backpropagate the total, update."""
+        update(self.optimizers["optimizer"], output.losses[TOTAL])
+        return {}
+
+
+Draw = Callable[[Any, Any], NDArray[np.uint8]]  # a sample and what the step yielded for its batch -> RGB picture
 
 
 class Trainer:
-    """Trains a step on clips.
+    """Trains a step on samples.
 
     Args:
         step: what to train.
-        optimizer: of the trained parameters.
+        update: what changes the weights; an optimizer alone stands for an update by the total loss.
         loaders: training batches, their sampler, validation batches.
         schedule: how long, and what is due when.
         run: the folder to write to.
         log: where to report.
         config: stored in every checkpoint.
-        device: clips are moved there.
+        device: samples are moved there.
         frozen: networks outside `step.model` that its losses read; continuing needs the same weights.
-        draw: makes the picture of a step from its first clip; None draws none.
+        draw: makes the picture of a step from its first sample; None draws none.
         console: terminal for the progress bar, which is shown only on a terminal.
 
     Attributes:
@@ -84,8 +108,8 @@ class Trainer:
     def __init__(
         self,
         step: Step,
-        optimizer: Optimizer,
-        loaders: Loaders,
+        update: Optimizer | Update,
+        loaders: Loaders[Any],
         *,
         schedule: Schedule,
         run: RunFolder,
@@ -96,7 +120,8 @@ class Trainer:
         draw: Draw | None = None,
         console: Console | None = None,
     ) -> None:
-        self._step, self._optimizer, self._loaders = step, optimizer, loaders
+        self._step, self._loaders = step, loaders
+        self._update = TotalUpdate(update) if isinstance(update, Optimizer) else update
         self._schedule, self._run, self._log = schedule, run, log
         self._config, self._device, self._draw = dict(config), device, draw
         self._console = console or Console(stderr=True)
@@ -104,7 +129,7 @@ class Trainer:
         self.done = 0
 
     def resume(self) -> bool:
-        """Continue from the run's newest checkpoint, if any: weights, optimizer, generators, position in the data.
+        """Continue from the run's newest checkpoint, if any: weights, optimizers, generators, position in the data.
 
         Returns:
             Whether there was one.
@@ -115,7 +140,7 @@ class Trainer:
         checkpoint = latest_checkpoint(self._run.checkpoints)
         if checkpoint is None:
             return False
-        standing = load_checkpoint(checkpoint, self._step.model, self._optimizer, self._frozen_digest)
+        standing = load_checkpoint(checkpoint, self._step.model, self._update.optimizers, self._frozen_digest)
         restore_random_states(standing.random)
         self.done = standing.step
         prune_checkpoints(self._run.checkpoints, lambda step: step > standing.step)
@@ -129,7 +154,7 @@ class Trainer:
             False if Ctrl-C ended it earlier; either way the last state is saved.
 
         Raises:
-            FloatingPointError: if a loss is NaN or infinite, naming terms and clips; nothing is updated or saved.
+            FloatingPointError: if a loss is NaN or infinite, naming terms and images; nothing more is saved.
         """
         with stop_on_interrupt() as stop, self._progress() as progress:
             bar = progress.add_task("training", total=self._schedule.total, completed=self.done)
@@ -151,20 +176,20 @@ class Trainer:
         if self._loaders.validation and self._schedule.ends_epoch(self.done - 1):
             self.validate()
 
-    def _iterate(self, batch: Batch) -> None:
-        step, schedule = self.done, self._schedule
-        random = random_states() if schedule.saves(step) else {}  # as they are when the step begins
-        clips = [clip.to(self._device) for clip in batch]
-        output = self._step.losses(clips)
-        losses = output.losses
-        self._check_finite(losses, batch)
-        if schedule.logs(step):
-            self._log.losses("train", step, schedule.where(step), _floats(losses))
+    def _iterate(self, batch: tuple[Sample, ...]) -> None:
+        step, schedule, model = self.done, self._schedule, self._step.model
+        before = (random_states(), moving_statistics(model)) if schedule.saves(step) else None
+        samples = [sample.to(self._device) for sample in batch]
+        output = self._step.losses(samples)
+        self._check_finite(output.losses, batch)
         if self._draw and schedule.draws(step):
-            write_picture(self._run.pictures / f"{step:06}.jpg", self._draw(clips[0], output))
-        if random:
-            self._save(random)
-        update(self._optimizer, losses[TOTAL])
+            write_picture(self._run.pictures / f"{step:06}.jpg", self._draw(samples[0], output))
+        if before:
+            self._save(*before)
+        figures = {**output.losses, **self._update(output)}
+        self._check_finite(figures, batch)
+        if schedule.logs(step):
+            self._log.losses("train", step, schedule.where(step), _floats(figures))
         self.done += 1
 
     def validate(self) -> dict[str, float]:
@@ -177,15 +202,15 @@ class Trainer:
             raise ValueError("no validation clips; set validation_fraction so that at least one is held back")
         with torch.no_grad(), evaluating(self._step.model):
             each = [
-                _floats(self._step.losses([clip.to(self._device)]).losses)
+                _floats(self._step.losses([sample.to(self._device)]).losses)
                 for batch in self._loaders.validation
-                for clip in batch
+                for sample in batch
             ]
         means = {name: sum(losses[name] for losses in each) / len(each) for name in each[0]}
         self._log.losses("val", self.done, f"{len(each)} clips", means)
         return means
 
-    def _save(self, random: dict[str, Any]) -> None:
+    def _save(self, random: dict[str, Any], statistics: Mapping[str, Tensor] | None = None) -> None:
         epoch, position = divmod(self.done, self._schedule.steps_per_epoch)
         standing = Standing(
             step=self.done,
@@ -195,15 +220,14 @@ class Trainer:
             frozen_digest=self._frozen_digest,
             config=self._config,
         )
-        save_checkpoint(self._run.checkpoints, self._step.model, self._optimizer, standing)
+        save_checkpoint(self._run.checkpoints, self._step.model, self._update.optimizers, standing, statistics)
         prune_checkpoints(self._run.checkpoints, lambda step: not self._schedule.keeps(step))
 
-    def _check_finite(self, losses: Mapping[str, Tensor], batch: Batch) -> None:
-        if not torch.isfinite(losses[TOTAL]):
-            bad = [name for name, value in losses.items() if not torch.isfinite(value)]
-            frames = ", ".join(clip.names[0] for clip in batch)
+    def _check_finite(self, figures: Mapping[str, Tensor], batch: tuple[Sample, ...]) -> None:
+        if bad := [name for name, value in figures.items() if not torch.isfinite(value)]:
+            images = ", ".join(sample.names[0] for sample in batch)
             raise FloatingPointError(
-                f"step {self.done}: {', '.join(bad)} not finite on the clip(s) from {frames}; "
+                f"step {self.done}: {', '.join(bad)} not finite on the clip(s) from {images}; "
                 "inspect those files, or resume from the last checkpoint with a lower learning rate"
             )
 
