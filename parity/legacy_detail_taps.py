@@ -43,7 +43,7 @@ class Taps:
     after_D_backward: dict[str, Tensors] = field(default_factory=dict)
 
     def clear(self) -> None:
-        """Let go of every tensor; uv_z's hook and the frames refer to each other, and that circle holds a whole graph."""
+        """Let go of every tensor: uv_z's hook and the frames refer to each other, which keeps a graph alive."""
         self.calls = Calls()
         for noted in (self.frames, self.uv_z_gradients, self.after_D_backward):
             noted.clear()
