@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from modern import __main__ as cli
 from modern.build_detail import fresh_networks, load_pretrained
 from modern.checkpoint import CheckpointError
-from modern.checkpoint_detail import PARTS, beside, legacy_parameters, read_detail_tar
+from modern.checkpoint_adam import legacy_parameters
+from modern.checkpoint_detail import PARTS, beside, read_detail_tar
 from modern.checkpoint_transfer import export_detail, import_detail
 from modern.config_detail import DetailConfig, DetailTrainConfig
 from modern.train.files import write_text
