@@ -156,8 +156,8 @@ def adam_tensors(network: nn.Module, name: str, optimizer: torch.optim.Optimizer
 
 def running_statistics(network: nn.Module, name: str) -> Tensors:
     """Running means and variances by legacy keys."""
-    buffers = {TABLES[name].legacy(key): value for key, value in network.named_buffers()}
-    return {key: value for key, value in buffers.items() if key.endswith(("running_mean", "running_var"))}
+    statistics = {key: value for key, value in network.named_buffers() if key.endswith(("running_mean", "running_var"))}
+    return {TABLES[name].legacy(key): value for key, value in statistics.items()}
 
 
 @dataclass
