@@ -197,19 +197,15 @@ class _GatedGraphLayer(nn.Module):
         )
         self.node_norm = nn.BatchNorm1d(NODES)
         self.edge_norm = nn.BatchNorm1d(EDGES)
-        self.receiver_EU: Tensor
-        self.sender_EU: Tensor
-        self.register_buffer("receiver_EU", torch.eye(NODES).repeat_interleave(NODES, 0), persistent=False)
-        self.register_buffer("sender_EU", torch.eye(NODES).repeat(NODES, 1), persistent=False)
 
     def forward(self, nodes_NUC: Tensor, edges_NEC: Tensor) -> tuple[Tensor, Tensor]:
-        ends = _at_edges(self.receiver_EU, self.edge_to(nodes_NUC)) + _at_edges(
-            self.sender_EU, self.edge_from(nodes_NUC)
-        )
-        edges_NEC = edges_NEC + F.relu(self.edge_norm(ends + self.edge_own(edges_NEC)))
+        node_UU = torch.eye(NODES, dtype=nodes_NUC.dtype, device=nodes_NUC.device)
+        receiver_EU, sender_EU = node_UU.repeat_interleave(NODES, dim=0), node_UU.repeat(NODES, 1)
+        to, sent_by = _at_edges(receiver_EU, self.edge_to(nodes_NUC)), _at_edges(sender_EU, self.edge_from(nodes_NUC))
+        edges_NEC = edges_NEC + F.relu(self.edge_norm(to + sent_by + self.edge_own(edges_NEC)))
         gate_NEC = edges_NEC.sigmoid().unflatten(1, (NODES, NODES)).softmax(dim=2).flatten(1, 2)
-        sent_NEC = gate_NEC * _at_edges(self.sender_EU, self.node_sent(nodes_NUC))
-        received = torch.einsum("ue,nec->nuc", self.receiver_EU.T, sent_NEC) / NODES
+        sent_NEC = gate_NEC * _at_edges(sender_EU, self.node_sent(nodes_NUC))
+        received = torch.einsum("ue,nec->nuc", receiver_EU.T, sent_NEC) / NODES
         return nodes_NUC + F.relu(self.node_norm(self.node_own(nodes_NUC) + received)), edges_NEC
 
 
