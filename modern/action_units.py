@@ -73,13 +73,11 @@ class _Similarity(nn.Module):
         nn.init.xavier_uniform_(self.sub)
 
     def forward(self, nodes_NUC: Tensor) -> Tensor:
-        parents = [node for node in _SUBUNIT_OF for _ in range(2)]
-        main = _cosine(nodes_NUC, F.relu(self.main))
-        return torch.cat([main, _cosine(nodes_NUC[:, parents], F.relu(self.sub))], dim=1)
-
-
-def _cosine(nodes: Tensor, prototypes: Tensor) -> Tensor:
-    return (F.normalize(nodes, dim=-1, eps=_NORM_EPS) * F.normalize(prototypes, dim=-1, eps=_NORM_EPS)).sum(dim=-1)
+        unit_NUC = F.normalize(nodes_NUC, dim=-1, eps=_NORM_EPS)
+        main_UC = F.normalize(F.relu(self.main), dim=-1, eps=_NORM_EPS)
+        sub_S2C = F.normalize(F.relu(self.sub), dim=-1, eps=_NORM_EPS).unflatten(0, (-1, 2))
+        pairs_NS2 = (unit_NUC[:, list(_SUBUNIT_OF), None] * sub_S2C).sum(dim=-1)
+        return torch.cat([(unit_NUC * main_UC).sum(dim=-1), pairs_NS2.flatten(1)], dim=1)
 
 
 class ActionUnitFeatures(_AuNodes):
@@ -157,9 +155,16 @@ class ActionUnitClassifier(_AuNodes):
         return tokens_NPC, self.similarity(nodes_NUC), F.normalize(nodes_NUC, dim=-1, eps=_NORM_EPS)
 
     def _edges(self, node_tokens_NUPC: Tensor, tokens_NPC: Tensor) -> Tensor:
-        """Edge 27 i + j: what node j's tokens find in node i's."""
-        faces = self.face_attention(node_tokens_NUPC, tokens_NPC[:, None])
-        pairs_NUUPC = self.pair_attention(faces[:, None], faces[:, :, None])
+        """Edge 27 i + j: what node j's tokens find in node i's.
+
+        The original projects the tokens anew for each edge. Projecting them once per node gives the same values but
+        adds up their gradients in another order, so it is done only where there are none.
+        """
+        faces = self.face_attention(node_tokens_NUPC, tokens_NPC[:, None].repeat(1, NODES, 1, 1))
+        asking, asked = faces[:, None], faces[:, :, None]
+        if torch.is_grad_enabled() and faces.requires_grad:
+            asking, asked = asking.repeat(1, NODES, 1, 1, 1), asked.repeat(1, 1, NODES, 1, 1)
+        pairs_NUUPC = self.pair_attention(asking, asked)
         edges_NEPC = self.edge_norm(self.edge_projection(pairs_NUUPC).flatten(1, 2))
         return edges_NEPC.mean(dim=-2)
 
@@ -179,7 +184,11 @@ class _CrossAttention(nn.Module):
 
 
 class _GatedGraphLayer(nn.Module):
-    """Edges gate what nodes receive from each other (coarse spec 2.5). Node i is the receiver, j the sender."""
+    """Edges gate what nodes receive from each other (coarse spec 2.5). Edge 27 i + j: node i receives, node j sends.
+
+    Ends of edges are looked up, and edges added up, by matrix products with the graph's incidence: the original does,
+    and another way of adding would round otherwise, forwards and backwards.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,8 +199,15 @@ class _GatedGraphLayer(nn.Module):
         self.edge_norm = nn.BatchNorm1d(EDGES)
 
     def forward(self, nodes_NUC: Tensor, edges_NEC: Tensor) -> tuple[Tensor, Tensor]:
-        ends = self.edge_to(nodes_NUC)[:, :, None] + self.edge_from(nodes_NUC)[:, None]
-        edges_NEC = edges_NEC + F.relu(self.edge_norm(ends.flatten(1, 2) + self.edge_own(edges_NEC)))
-        gate_NUUC = edges_NEC.unflatten(1, (NODES, NODES)).sigmoid().softmax(dim=2)
-        received = (gate_NUUC * self.node_sent(nodes_NUC)[:, None]).sum(dim=2) / NODES
+        node_UU = torch.eye(NODES, dtype=nodes_NUC.dtype, device=nodes_NUC.device)
+        receiver_EU, sender_EU = node_UU.repeat_interleave(NODES, dim=0), node_UU.repeat(NODES, 1)
+        to, sent_by = _at_edges(receiver_EU, self.edge_to(nodes_NUC)), _at_edges(sender_EU, self.edge_from(nodes_NUC))
+        edges_NEC = edges_NEC + F.relu(self.edge_norm(to + sent_by + self.edge_own(edges_NEC)))
+        gate_NEC = edges_NEC.sigmoid().unflatten(1, (NODES, NODES)).softmax(dim=2).flatten(1, 2)
+        sent_NEC = gate_NEC * _at_edges(sender_EU, self.node_sent(nodes_NUC))
+        received = torch.einsum("ue,nec->nuc", receiver_EU.T, sent_NEC) / NODES
         return nodes_NUC + F.relu(self.node_norm(self.node_own(nodes_NUC) + received)), edges_NEC
+
+
+def _at_edges(incidence_EU: Tensor, nodes_NUC: Tensor) -> Tensor:
+    return torch.einsum("eu,nuc->nec", incidence_EU, nodes_NUC)

@@ -25,15 +25,15 @@ from modern.checkpoint import (
     read_model_tar,
     save_model,
 )
+from modern.checkpoint_adam import settings_differing
 from modern.checkpoint_detail import (
     CLASSIFIER,
     PARTS,
     DetailContent,
     read_detail_tar,
-    settings_differing,
     write_detail_tar,
 )
-from modern.checkpoint_folder import OPTIMIZERS, REPORT, read_detail_config, read_tensors, save_detail
+from modern.checkpoint_folder import OPTIMIZERS, REPORT, read_detail_config, read_report, read_tensors, save_detail
 from modern.config import CoarseConfig, from_dict, to_dict
 from modern.config_common import read_dict
 from modern.config_detail import DetailConfig
@@ -96,7 +96,7 @@ def import_detail(tar: Path, out: Path, config: DetailConfig, *, fresh_discrimin
     torch.manual_seed(config.train.seed)  # of a discriminator that begins anew
     networks = fresh_networks(config)
     content = read_detail_tar(tar, networks, fresh_discriminator=fresh_discriminator)
-    content.notes += settings_differing(content, _adam(config))
+    content.notes += settings_differing(content.settings, _adam(config))
     save_detail(out, networks, config, content)
     return [f"{tar} after {content.updates} steps -> {out}", *content.notes]
 
@@ -120,7 +120,7 @@ def export_coarse(source: Path, tar: Path, change: Change = lambda config: confi
         states, updates, groups = _states(checkpoint, "optimizer"), described["step"], described["param_groups"]
     else:
         config, states = read_config(source), _states(source, "optimizer")
-        updates, groups = _report(source).get("updates", 0), []
+        updates, groups = read_report(source).get("updates", 0), []
     optimizer = torch.optim.Adam(model.sequence.parameters(), lr=config.train.lr)
     opt = {"state": states, "param_groups": groups or optimizer.state_dict()["param_groups"]}
     weights = {name: legacy_state(part, name) for name, part in (("E_flame", model.encoder), ("BiViT", model.sequence))}
@@ -153,7 +153,7 @@ def export_detail(source: Path, tar: Path, change: Change = lambda config: confi
         config = change(read_detail_config(source))
         networks = fresh_networks(config)
         load_pretrained(source, networks)
-        report, classifier = _report(source), source / "au_classifier.safetensors"
+        report, classifier = read_report(source), source / "au_classifier.safetensors"
         found = DetailContent(updates=report.get("updates", 0), settings=_settings(report.get("settings", {})))
         found.optimizers = {key: _states(source, name) for key, name in OPTIMIZERS.items()}
         found.emoca = _emoca(source)
@@ -228,9 +228,3 @@ def _states(folder: Path, name: str) -> ParameterStates:
 def _emoca(folder: Path) -> dict[str, Tensor]:
     file = folder / "emoca.safetensors"
     return read_tensors(file) if file.exists() else {}
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    file = folder / REPORT
-    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return report
