@@ -15,7 +15,7 @@ from modern.assets import HeadAssets, load_head
 from modern.build import UNTRAINED_GRAPH, fill_network
 from modern.checkpoint import CheckpointError, load_legacy_state, read_model_tar, read_state_dict
 from modern.checkpoint_detail import CLASSIFIER, PARTS
-from modern.checkpoint_folder import read_detail_config, read_tensors
+from modern.checkpoint_folder import read_detail_config, read_report, read_tensors
 from modern.config_common import read_dict
 from modern.config_detail import DetailConfig
 from modern.detail.geometry import HeadGeometry
@@ -140,7 +140,7 @@ def load_pretrained(
         optimizers: by name of their file, filled where the folder has one.
 
     Returns:
-        What was loaded, one sentence.
+        What was loaded, and what the import had to say, one sentence each.
 
     Raises:
         CheckpointError: if a file is missing, damaged or that of another model.
@@ -155,7 +155,7 @@ def load_pretrained(
         if (file := folder / f"{name}.safetensors").exists():
             fill_optimizer(optimizer, read_optimizer(file))
             loaded.append(name)
-    return [f"starts from {', '.join(loaded)} of {folder}"]
+    return [f"starts from {', '.join(loaded)} of {folder}", *read_report(folder).get("notes", [])]
 
 
 def open_detail_model(

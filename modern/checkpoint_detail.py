@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modern.checkpoint import CheckpointError, legacy_state, load_legacy_state, read_torch
+from modern.checkpoint_adam import OPTIMIZED, read_adam, write_adam
 from modern.train.files import write_file
 from modern.train.optimizer_state import ParameterStates, savable
 from modern.weight_table import TABLES
@@ -35,9 +36,6 @@ PARTS = {
 CLASSIFIER = "ACG"
 _ORDER = ("E_flame", "E_detail", "D_detail", "emoca", "D", "AUNet", "G", "global_step", "batch_size")
 _REQUIRED = ("E_flame", "E_detail", "D_detail", "AUNet", "global_step")
-# Legacy key of each optimizer -> the networks whose parameters it counts through.
-OPTIMIZED = {"G": ("E_detail", "D_detail"), "D": ("D",)}
-_DEAD = {"D": ("l1.weight", "l1.bias")}  # counted, but without gradient and hence without state
 _METADATA = "modern"
 
 
@@ -49,7 +47,7 @@ class DetailContent:
         updates: updates done before it was written.
         optimizers: legacy key -> states, by index of parameter here; without the key if the file has none.
         settings: legacy key -> Adam's settings as the file has them.
-        emoca: the foreign expression model, as it is.
+        emoca: the state dict of EMOCA, as it is.
         classifier: legacy state of ACG, from the second file only.
         notes: what is lost, dropped, kept or begins anew, one sentence each.
     """
@@ -90,12 +88,13 @@ def read_detail_tar(
     _fill_discriminator(tar, content, second, networks["D"], found, fresh_discriminator)
     for key in OPTIMIZED:
         if isinstance(content.get(key), Mapping) and "param_groups" in content[key]:
-            _read_optimizer(tar, key, content[key], networks, found)
+            found.optimizers[key], found.settings[key], notes = read_adam(key, content[key], networks, tar)
+            found.notes += notes
         else:
             found.notes.append(f"{key}: no optimizer state in the file; Adam begins anew")
     found.emoca = dict(content.get("emoca", {}))
     if found.emoca:
-        found.notes.append(f"emoca: {len(found.emoca)} tensors of a foreign model, kept for export but not used")
+        found.notes.append(f"emoca: {len(found.emoca)} tensors of EMOCA, kept for export but not used")
     _note_classifier(second, found)
     return found
 
@@ -135,62 +134,13 @@ def _fill_discriminator(
     elif fresh:
         found.notes.append(
             "D: THE DISCRIMINATOR IS FRESHLY INITIALISED: the file holds none of its weights, because legacy puts "
-            "its optimizer's state under that key"
+            "its optimizer's state under that key; that state belongs to the lost weights"
         )
     else:
         raise CheckpointError(
             f"{tar}: holds no discriminator weights (its 'D' is the state of an optimizer, a defect of legacy's); "
             "pass --fresh-discriminator to begin with an untrained one"
         )
-
-
-def _read_optimizer(
-    tar: Path, key: str, state: Mapping[str, Any], networks: Mapping[str, nn.Module], found: DetailContent
-) -> None:
-    names, shapes = legacy_parameters(key, networks), _shapes(key, networks)
-    groups, entries = state["param_groups"], state.get("state", {})
-    if len(groups) != 1 or list(groups[0].get("params", ())) != list(range(len(names))):
-        raise CheckpointError(f"{tar}: optimizer {key} does not count through {len(names)} parameters")
-    states: ParameterStates = {}
-    kept = [name for name in names if name in shapes]
-    for index, values in entries.items():
-        name = names[index] if type(index) is int and 0 <= index < len(names) else None
-        if name is None:
-            raise CheckpointError(f"{tar}: optimizer {key} has state for parameter {index!r} of {len(names)}")
-        if name in shapes:
-            states[kept.index(name)] = _checked(f"{tar}: optimizer {key}, {name}", values, shapes[name])
-        else:
-            found.notes.append(f"{key}: state of the dead parameter {name} dropped")
-    found.optimizers[key] = states
-    found.settings[key] = {name: value for name, value in groups[0].items() if name != "params"}
-    found.notes.append(f"{key}: optimizer state of {len(states)} parameters" + ("" if states else "; Adam begins anew"))
-
-
-def _checked(where: str, values: Mapping[str, Any], shape: torch.Size) -> dict[str, Tensor]:
-    tensors = {name: torch.as_tensor(value) for name, value in values.items()}
-    if {"step", "exp_avg", "exp_avg_sq"} != tensors.keys():
-        raise CheckpointError(f"{where}: holds {', '.join(tensors) or 'nothing'}, expected Adam's three entries")
-    for name, value in tensors.items():
-        if value.shape != (torch.Size() if name == "step" else shape):
-            raise CheckpointError(f"{where}: {name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
-    return tensors
-
-
-def legacy_parameters(key: str, networks: Mapping[str, nn.Module]) -> list[str]:
-    """Parameters as "network/name" under legacy names, in the order in which legacy's optimizer counts them."""
-    return [
-        f"{network}/{name}"
-        for network in OPTIMIZED[key]
-        for name in (*_DEAD.get(network, ()), *map(TABLES[network].legacy, dict(networks[network].named_parameters())))
-    ]
-
-
-def _shapes(key: str, networks: Mapping[str, nn.Module]) -> dict[str, torch.Size]:
-    return {
-        f"{network}/{TABLES[network].legacy(name)}": parameter.shape
-        for network in OPTIMIZED[key]
-        for name, parameter in networks[network].named_parameters()
-    }
 
 
 def _note_classifier(second: Mapping[str, Tensor] | None, found: DetailContent) -> None:
@@ -223,7 +173,8 @@ def write_detail_tar(
     """
     file: dict[str, Any] = {name: legacy_state(networks[name], name) for name in PARTS}
     file |= {"emoca": content.emoca, "global_step": max(content.updates - 1, 0), "batch_size": batch_size}
-    file |= {key: _legacy_optimizer(key, content, networks) for key in OPTIMIZED}
+    for key in OPTIMIZED:
+        file[key] = write_adam(key, content.optimizers.get(key, {}), content.settings.get(key, {}), networks)
     write_file(tar, lambda part: torch.save({key: _on_cpu(file[key]) for key in _ORDER}, part))
     states = {"D": legacy_state(networks["D"], "D"), CLASSIFIER: content.classifier or {}}
     tensors = {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
@@ -235,13 +186,6 @@ def write_detail_tar(
         *([] if content.emoca else ["emoca: empty; legacy keeps the EMOCA model that it loads itself"]),
         *([] if content.classifier else ["ACG: not in the file beside either; both forks read it from its own file"]),
     ]
-
-
-def _legacy_optimizer(key: str, content: DetailContent, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
-    names, known = legacy_parameters(key, networks), _shapes(key, networks)
-    position = [names.index(name) for name in names if name in known]
-    states = {position[index]: values for index, values in sorted(content.optimizers.get(key, {}).items())}
-    return {"state": states, "param_groups": [{**content.settings.get(key, {}), "params": list(range(len(names)))}]}
 
 
 def _read_beside(tar: Path) -> dict[str, Tensor] | None:
@@ -275,13 +219,3 @@ def _on_cpu(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _on_cpu(item) for key, item in value.items()}
     return value
-
-
-def settings_differing(content: DetailContent, settings: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-    """Notes on Adam's settings that a file has otherwise than a configuration (legacy key -> name -> value)."""
-    return [
-        f"{key}: the file was trained with {name} {content.settings[key][name]}; the configuration's {value} is used"
-        for key, wanted in settings.items()
-        for name, value in wanted.items()
-        if key in content.settings and content.settings[key].get(name) not in (value, None)
-    ]

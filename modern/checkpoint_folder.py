@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,7 @@ def save_detail(folder: Path, networks: Mapping[str, nn.Module], config: DetailC
         folder: must not exist; appears complete or not at all.
         networks: by legacy name, all of `PARTS`.
         config: written too.
-        content: optimizer states, the foreign model, notes.
+        content: optimizer states, EMOCA, notes.
     """
     state = {f"{PARTS[name]}.{key}": value for name in PARTS for key, value in networks[name].state_dict().items()}
 
@@ -59,6 +60,20 @@ def read_detail_config(folder: Path) -> DetailConfig:
         return read_dict(DetailConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: no usable configuration ({error})") from error
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """What an import had to say about a folder: `updates`, `notes`, for detail `settings`; empty if there is none.
+
+    Raises:
+        CheckpointError: if it is damaged.
+    """
+    file = folder / REPORT
+    try:
+        report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); restore it") from error
+    return report
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -25,15 +25,15 @@ from modern.checkpoint import (
     read_model_tar,
     save_model,
 )
+from modern.checkpoint_adam import settings_differing
 from modern.checkpoint_detail import (
     CLASSIFIER,
     PARTS,
     DetailContent,
     read_detail_tar,
-    settings_differing,
     write_detail_tar,
 )
-from modern.checkpoint_folder import OPTIMIZERS, REPORT, read_detail_config, read_tensors, save_detail
+from modern.checkpoint_folder import OPTIMIZERS, REPORT, read_detail_config, read_report, read_tensors, save_detail
 from modern.config import CoarseConfig, from_dict, to_dict
 from modern.config_common import read_dict
 from modern.config_detail import DetailConfig
@@ -96,7 +96,7 @@ def import_detail(tar: Path, out: Path, config: DetailConfig, *, fresh_discrimin
     torch.manual_seed(config.train.seed)  # of a discriminator that begins anew
     networks = fresh_networks(config)
     content = read_detail_tar(tar, networks, fresh_discriminator=fresh_discriminator)
-    content.notes += settings_differing(content, _adam(config))
+    content.notes += settings_differing(content.settings, _adam(config))
     save_detail(out, networks, config, content)
     return [f"{tar} after {content.updates} steps -> {out}", *content.notes]
 
@@ -120,7 +120,7 @@ def export_coarse(source: Path, tar: Path, change: Change = lambda config: confi
         states, updates, groups = _states(checkpoint, "optimizer"), described["step"], described["param_groups"]
     else:
         config, states = read_config(source), _states(source, "optimizer")
-        updates, groups = _report(source).get("updates", 0), []
+        updates, groups = read_report(source).get("updates", 0), []
     optimizer = torch.optim.Adam(model.sequence.parameters(), lr=config.train.lr)
     opt = {"state": states, "param_groups": groups or optimizer.state_dict()["param_groups"]}
     weights = {name: legacy_state(part, name) for name, part in (("E_flame", model.encoder), ("BiViT", model.sequence))}
@@ -153,8 +153,8 @@ def export_detail(source: Path, tar: Path, change: Change = lambda config: confi
         config = change(read_detail_config(source))
         networks = fresh_networks(config)
         load_pretrained(source, networks)
-        report, classifier = _report(source), source / "au_classifier.safetensors"
-        found = DetailContent(updates=report.get("updates", 0), settings=report.get("settings", {}))
+        report, classifier = read_report(source), source / "au_classifier.safetensors"
+        found = DetailContent(updates=report.get("updates", 0), settings=_settings(report.get("settings", {})))
         found.optimizers = {key: _states(source, name) for key, name in OPTIMIZERS.items()}
         found.emoca = _emoca(source)
         found.classifier = read_tensors(classifier) if classifier.exists() else None
@@ -177,9 +177,7 @@ def _detail_run(run: RunFolder, config: DetailConfig) -> tuple[Mapping[str, nn.M
     return networks, DetailContent(
         updates=described["step"],
         optimizers={key: _states(checkpoint, name) for key, name in OPTIMIZERS.items()},
-        settings={
-            key: {name: value for name, value in group.items() if name != "params"} for key, group in groups.items()
-        },
+        settings=_settings(groups),
         emoca={} if pretrained is None else _emoca(pretrained),
         classifier=legacy_state(classifier, CLASSIFIER),
     )
@@ -187,12 +185,23 @@ def _detail_run(run: RunFolder, config: DetailConfig) -> tuple[Mapping[str, nn.M
 
 def _adam(config: DetailConfig) -> dict[str, dict[str, Any]]:
     """Adam's settings of a configuration, by legacy key, complete."""
-    train, settings = config.train, {}
+    train, groups = config.train, {}
     for key, lr in (("G", train.lr_generator), ("D", train.lr_discriminator)):
         optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=lr, betas=(train.beta1, train.beta2))
-        group = optimizer.state_dict()["param_groups"][0]
-        settings[key] = {name: value for name, value in group.items() if name != "params"}
-    return settings
+        groups[key] = optimizer.state_dict()["param_groups"][0]
+    return _settings(groups)
+
+
+def _settings(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without the parameters, and with the tuples that JSON turned into lists."""
+    return {
+        key: {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in group.items()
+            if name != "params"
+        }
+        for key, group in groups.items()
+    }
 
 
 def _coarse_states(tar: Path, content: Mapping[str, Any], sequence: nn.Module) -> ParameterStates:
@@ -219,9 +228,3 @@ def _states(folder: Path, name: str) -> ParameterStates:
 def _emoca(folder: Path) -> dict[str, Tensor]:
     file = folder / "emoca.safetensors"
     return read_tensors(file) if file.exists() else {}
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    file = folder / REPORT
-    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return report

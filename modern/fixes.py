@@ -40,6 +40,44 @@ FIXES: dict[str, Fix] = {
             effect="their input is normalised with ImageNet's mean and standard deviation",
             stages=("coarse", "detail"),
         ),
+        Fix(
+            id="D25",
+            defect="the generator's displacement is within (-1,1) metres; model.max_z is read and ignored",
+            effect="it is multiplied by model.max_displacement",
+            stages=("detail",),
+        ),
+        Fix(
+            id="D32",
+            defect="both targets of the discriminator are smoothed, which biases its optimum on painted pictures",
+            effect="painted pictures are to be judged 0 instead of 0.1",
+            stages=("detail",),
+        ),
+        Fix(
+            id="D37",
+            defect="the action-unit term takes probabilities for logits and the photograph's for the prediction, so its"
+            " gradient is never zero and pulls every action unit up",
+            effect="cross entropy of the painted picture's probabilities against the photograph's",
+            stages=("detail",),
+        ),
+        Fix(
+            id="D39",
+            defect="both frozen action-unit networks normalise with the statistics of the batch, and their running"
+            " statistics drift",
+            effect="they stay in evaluation mode; a picture's features no longer depend on its neighbours",
+            stages=("detail",),
+        ),
+        Fix(
+            id="D43",
+            defect="z_sym is a sum over batch and texels while the other terms are means, and outweighs them",
+            effect="it is a mean",
+            stages=("detail",),
+        ),
+        Fix(
+            id="G31",
+            defect="within the mask but off the head, the final image shows the centre of the texture map",
+            effect="the photograph is kept there",
+            stages=("detail",),
+        ),
     )
 }
 

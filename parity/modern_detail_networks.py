@@ -26,13 +26,17 @@ _SOURCE = "weights of this audit"
 
 
 class SyntheticGeometry(nn.Module):
-    """Yields given maps whatever the codes; a pixel at texture coordinate (0,0) counts as background."""
+    """Yields given maps whatever the codes; a pixel at texture coordinate (0,0) counts as background.
+
+    Attributes:
+        maps: what it yields.
+    """
 
     def __init__(self, surface: SyntheticSurface) -> None:
         super().__init__()
         self.uv_face_eye_mask_11SS = surface.uv_face_eye_mask
         self.fixed_displacement_SS = surface.fixed_uv_dis
-        self._surface = HeadSurface(
+        self.maps = HeadSurface(
             albedo_B3SS=surface.albedo,
             grid_BHW2=surface.grid,
             alpha_images_B1HW=(surface.grid != 0).any(dim=-1)[:, None].to(surface.grid.dtype),
@@ -44,7 +48,7 @@ class SyntheticGeometry(nn.Module):
 
     def forward(self, codes: FlameCodes) -> HeadSurface:
         """The maps."""
-        return self._surface
+        return self.maps
 
 
 class DetailNetworks:

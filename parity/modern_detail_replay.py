@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,13 +23,14 @@ from modern.losses.detail import TOTAL, DetailLossInputs, content_loss, detail_l
 from modern.renderer import Harmonics, Raster, sh_shading
 from modern.weight_table import TABLES
 from parity.modern_detail_modules import Modules
-from parity.modern_detail_networks import DetailNetworks
+from parity.modern_detail_networks import DetailNetworks, SyntheticGeometry
 from parity.modern_detail_taps import (
     PAINTERS,
     adam_tensors,
     attribute_tensors,
     dropped_parameters,
     gradients,
+    head_tensors,
     loss_tensors,
     map_gradients,
     mesh_tensors,
@@ -48,7 +50,7 @@ class DetailReplay:
         self._modules = Modules(networks)
 
     def __call__(self, stage: str, inputs: Inputs) -> Tensors:
-        """Outputs of `stage`; raises KeyError for an unknown one, or one that needs a head where there is none."""
+        """Outputs of `stage`; raises KeyError for an unknown one, or one that needs a mesh where there is none."""
         with self._networks.put_back():
             self._model.train()
             found = self._function(stage)(inputs)
@@ -110,8 +112,9 @@ class DetailReplay:
     @property
     def _of_head(self) -> dict[str, Callable[[Inputs], Tensors]]:
         geometry = self._model.geometry
-        if not isinstance(geometry, HeadGeometry):
-            return {}
+        if isinstance(geometry, SyntheticGeometry):
+            return {stage: partial(_given, tensors) for stage, tensors in head_tensors(geometry.maps).items()}
+        assert isinstance(geometry, HeadGeometry)
         renderer = geometry.renderer
         return {
             "flame": lambda x: mesh_tensors(geometry.flame(x["shape"], x["exp"], x["pose"])),
@@ -233,6 +236,10 @@ class DetailReplay:
                 if given is not None:
                     parameter.copy_(given)
         return discriminator
+
+
+def _given(tensors: Tensors, x: Inputs) -> Tensors:
+    return tensors
 
 
 def _condition(x: Inputs) -> Tensor:

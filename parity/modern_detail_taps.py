@@ -64,24 +64,26 @@ def raster_tensors(raster: Raster) -> Tensors:
     return {"face_ids": raster.face_ids_BHW, "barycentric": raster.barycentric_BHW3}
 
 
-def attribute_tensors(surface: Surface | HeadSurface) -> Tensors:
+def attribute_tensors(surface: Surface) -> Tensors:
     """What of the interpolated attributes the detail stage reads."""
     return {"grid": surface.grid_BHW2, "alpha_images": surface.alpha_images_B1HW}
 
 
 def head_tensors(surface: HeadSurface) -> dict[str, Tensors]:
-    """Stages of the head; only the texture and the raster's result if there is no mesh."""
-    found = {"texture": {"albedo": surface.albedo_B3SS}}
-    if surface.head is not None:
-        seen = surface.head.surface
-        found = {
-            "flame": mesh_tensors(surface.head.mesh),
-            **found,
-            "projection": mesh_tensors(surface.head.projected),
-            "normals": normal_tensors(seen),
-            "raster": raster_tensors(seen.raster),
-        }
-    return found | {"attributes": attribute_tensors(surface), "uv_surface": uv_surface_tensors(surface)}
+    """Stages of the head; without a mesh those that a given surface stands in for."""
+    texture, uv_surface = {"albedo": surface.albedo_B3SS}, uv_surface_tensors(surface)
+    if surface.head is None:
+        return {"texture": texture, "attributes": {"grid": surface.grid_BHW2}, "uv_surface": uv_surface}
+    seen = surface.head.surface
+    return {
+        "flame": mesh_tensors(surface.head.mesh),
+        "texture": texture,
+        "projection": mesh_tensors(surface.head.projected),
+        "normals": normal_tensors(seen),
+        "raster": raster_tensors(seen.raster),
+        "attributes": attribute_tensors(seen),
+        "uv_surface": uv_surface,
+    }
 
 
 def decoding_tensors(decoding: DetailDecoding) -> dict[str, Tensors]:

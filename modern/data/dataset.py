@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,7 +21,7 @@ Window = Literal["random", "first", "centre"]
 Read = TypeVar("Read", bound=Sample)
 
 
-class FolderDataset(Dataset[Read]):
+class FolderDataset(Dataset[Read], ABC):
     """One sample of each folder.
 
     Args:

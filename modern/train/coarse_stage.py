@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modern.assets import load_head
 from modern.build import build_loss_networks, build_model
+from modern.checkpoint_folder import read_report
 from modern.clip import Clip
 from modern.config import CoarseConfig
 from modern.data.loaders import make_loaders
@@ -37,9 +38,11 @@ def coarse_stage(config: CoarseConfig, split: Split, device: torch.device | str)
         size=config.model.image_size,
     )
     model = build_model(config, head).to(device)
-    optimizer = make_optimizer(model, config)
-    if config.model.pretrained is not None and (file := config.model.pretrained / "optimizer.safetensors").exists():
-        fill_optimizer(optimizer, read_optimizer(file))
+    optimizer, notes = make_optimizer(model, config), list[str]()
+    if (pretrained := config.model.pretrained) is not None and pretrained.is_dir():
+        notes = [f"starts from {pretrained}", *read_report(pretrained).get("notes", [])]
+        if (file := pretrained / "optimizer.safetensors").exists():
+            fill_optimizer(optimizer, read_optimizer(file))
     networks = {name: network.to(device) for name, network in build_loss_networks(config).items()}
     return Stage(
         step=CoarseStep(model, config, *map(networks.get, ("expression", "au_classifier", "identity"))),
@@ -47,6 +50,7 @@ def coarse_stage(config: CoarseConfig, split: Split, device: torch.device | str)
         loaders=loaders,
         frozen=tuple(networks.values()),
         draw=partial(_draw, model),
+        notes=tuple(notes),
     )
 
 

@@ -82,12 +82,14 @@ def detail_stage(config: DetailConfig, split: Split, device: torch.device | str)
     model, networks = build_detail_model(config, head).to(device), build_detail_networks(config)
     step = DetailStep(model, config, networks.au_classifier.to(device), networks.perceptual)
     optimizers = make_optimizers(model, config)
-    if config.model.pretrained is not None:
-        load_pretrained(config.model.pretrained, networks_of(model), step.au_classifier, optimizers_by_file(optimizers))
+    pretrained, notes = config.model.pretrained, list[str]()
+    if pretrained is not None:
+        notes = load_pretrained(pretrained, networks_of(model), step.au_classifier, optimizers_by_file(optimizers))
     return Stage(
         step=IdentityStep(step),
         update=AlternatingUpdate(step, optimizers),
         loaders=loaders,
         frozen=() if networks.perceptual is None else (networks.perceptual.to(device),),
         draw=detail_picture,
+        notes=tuple(notes),
     )

@@ -55,7 +55,9 @@ def train(config: AnyConfig, device: torch.device | str = "cpu", console: Consol
     try:
         log.say(f"{len(split.train)} training items, {len(split.validation)} validation clips")
         log.say(f"torch {torch.__version__} on {device}")
-        trainer.resume()
+        if not trainer.resume():
+            for note in stage.notes:
+                log.say(note)
         return trainer.fit()
     finally:
         log.close()

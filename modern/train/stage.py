@@ -22,6 +22,7 @@ class Stage:
         loaders: training and validation batches.
         frozen: networks outside the step's model that its losses read.
         draw: makes the picture of a step.
+        notes: what a new run starts from, one sentence each.
     """
 
     step: Step
@@ -29,3 +30,4 @@ class Stage:
     loaders: Loaders[Any]
     frozen: tuple[nn.Module, ...]
     draw: Draw
+    notes: tuple[str, ...] = ()

@@ -19,7 +19,6 @@ from modern.data.sampler import Item
 from modern.data.sources import Source, Split, split_clips
 from tests.modern.data.clip_files import LANDMARK_INDICES, write_clip
 
-
 seeds, epochs, entries = st.integers(0, 2**40), st.integers(0, 60), st.integers(0, 10**6)
 
 

@@ -1,0 +1,1 @@
+"""Timings that back the figures in the documentation; nothing is imported from here."""
