@@ -63,7 +63,7 @@ class DetailReplay:
         """Legacy's own `encode` with its networks' outputs given."""
         model, image = self._model, x["parameters"].new_zeros(len(x["parameters"]), 3, 1, 1)
         with ExitStack() as stack:
-            stack.enter_context(patched(model, "E_flame", always(x["parameters"].clone())))
+            stack.enter_context(patched(model.E_flame, "forward", always(x["parameters"].clone())))
             stack.enter_context(patched(model.emoca, "encode", always((None, x["exp"]))))
             stack.enter_context(patched(model.E_detail, "forward", always(None)))
             stack.enter_context(patched(model.AUNet, "forward", always((None, None, None))))

@@ -164,8 +164,8 @@ class LegacyDetailSubject:
         }
 
 
-def _batchnorm_updates(net: nn.Module) -> int:
-    return int(net.backbone.bn1.num_batches_tracked)  # type: ignore[union-attr]
+def _batchnorm_updates(net: Any) -> int:
+    return int(net.backbone.bn1.num_batches_tracked)
 
 
 def _statistics(name: str, net: nn.Module) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ class SurfaceFlame(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """FLAME's interface."""
         batch = len(shape_params)
-        return tuple(shape_params.new_zeros(batch, count, 3) for count in (3, 68, 68))  # type: ignore[return-value]
+        points = shape_params.new_zeros(batch, 68, 3)
+        return shape_params.new_zeros(batch, 3, 3), points, points.clone()
 
 
 class SurfaceTexture(nn.Module):
@@ -52,7 +53,7 @@ def surface_renderer(renderer: Any, surface: SyntheticSurface, folder: Path) -> 
     path = folder / "triangle.obj"
     path.write_text(_TRIANGLE)
 
-    class SurfaceRenderer(renderer.SRenderY):  # type: ignore[misc]
+    class SurfaceRenderer(renderer.SRenderY):
         """`world2uv` returns, in the order of a step's calls, projected points, their normals, points, normals."""
 
         def __init__(self) -> None:

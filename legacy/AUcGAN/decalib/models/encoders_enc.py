@@ -139,6 +139,8 @@ class Attention(nn.Module):
 
 
 class Cross_Attention(nn.Module):
+    """Queries from the tokens, key and value from y; both pass the same LayerNorm."""
+
     def __init__(self, dim, heads=4, dim_head=64, dropout=0.):
         super(Cross_Attention, self).__init__()
         inner_dim = dim_head * heads
@@ -153,6 +155,7 @@ class Cross_Attention(nn.Module):
 
     def forward(self, x, y):
         x = self.norm(x)
+        y = self.norm(y)
         q = split_heads(self.to_q(x), self.heads)
         k, v = [split_heads(t, self.heads) for t in self.to_kv(y).chunk(2, dim=-1)]
         attn = self.dropout(self.attend(torch.matmul(q, k.transpose(-1, -2)) * self.scale))

@@ -111,4 +111,4 @@ class AFG(nn.Module):
         if use_gnn:
             afn, cl = self.head(x, use_gnn=True)
             return x, afn, cl
-        return x, self.head(x)
+        return x, self.head(x, use_gnn=False)
