@@ -59,11 +59,14 @@ def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: 
     try:
         if subject not in (*SUBJECTS, "both"):
             raise ConformError(f"unknown subject {subject!r}: expected legacy, modern or both")
-        stem = load_folder(folder, RECIPES).material.stem  # refused here before anything is built
+        vectors = load_folder(folder, RECIPES)  # refused here before anything is built
+        _with_facts(vectors)
     except ConformError as error:
         return ConformReport(folder=str(folder), device=device, problem=str(error))
     if subject == "both":
-        reports = _in_processes(folder, SUBJECTS, device, say, at_once=1 if stem in ONE_BY_ONE else len(SUBJECTS))
+        reports = _in_processes(
+            folder, SUBJECTS, device, say, at_once=1 if vectors.material.stem in ONE_BY_ONE else len(SUBJECTS)
+        )
     else:
         reports = [check_subject(folder, subject, device, say)]
     return ConformReport(folder=str(folder), device=device, subjects=tuple(reports))
