@@ -13,6 +13,7 @@ import yaml
 
 from modern.build import open_model
 from modern.build_detail import open_detail_model
+from modern.checkpoint_detail import beside
 from modern.checkpoint_transfer import export_coarse, export_detail, import_coarse, import_detail
 from modern.config import CoarseConfig, to_dict
 from modern.config_common import Config, Pipeline, read_dict, read_legacy_yml, read_yaml
@@ -84,6 +85,8 @@ def import_legacy(
     chosen = read_config(config, settings or [], pipeline)
     if isinstance(chosen, DetailConfig):
         notes = import_detail(tar, out, chosen, fresh_discriminator=fresh_discriminator)
+    elif fresh_discriminator:
+        raise ValueError("--fresh-discriminator: the coarse pipeline has none; leave it out, or pass --pipeline detail")
     else:
         notes = import_coarse(tar, out, chosen)
     typer.echo("\n".join(notes))
@@ -97,8 +100,9 @@ def export_legacy(
     pipeline: _Pipeline = "coarse",
 ) -> None:
     """Write a model.tar that the legacy trainer reads, saying what it will not get from it."""
-    if tar.exists():
-        raise ValueError(f"{tar} exists already; choose another name")
+    for file in (tar, beside(tar)) if pipeline == "detail" else (tar,):
+        if file.exists():
+            raise ValueError(f"{file} exists already; choose another name")
     export = export_detail if pipeline == "detail" else export_coarse
     typer.echo("\n".join(export(source, tar, partial(override, settings=settings or []))))
 

@@ -175,11 +175,17 @@ def write_detail_tar(
     file |= {"emoca": content.emoca, "global_step": max(content.updates - 1, 0), "batch_size": batch_size}
     for key in OPTIMIZED:
         file[key] = write_adam(key, content.optimizers.get(key, {}), content.settings.get(key, {}), networks)
-    write_file(tar, lambda part: torch.save({key: _on_cpu(file[key]) for key in _ORDER}, part))
     states = {"D": legacy_state(networks["D"], "D"), CLASSIFIER: content.classifier or {}}
     tensors = {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
-    described = json.dumps({"sha256": _sha256(tar), "updates": content.updates, "config": config}, sort_keys=True)
-    write_file(beside(tar), lambda part: save_file(savable(tensors), part, metadata={_METADATA: described}))
+
+    def write(part: Path) -> None:
+        """The second file comes first, so that a crash cannot leave the other alone and looking complete."""
+        torch.save({key: _on_cpu(file[key]) for key in _ORDER}, part)
+        described = {"sha256": _sha256(part), "updates": content.updates, "config": config}
+        metadata = {_METADATA: json.dumps(described, sort_keys=True)}
+        write_file(beside(tar), lambda second: save_file(savable(tensors), second, metadata=metadata))
+
+    write_file(tar, write)
     return [
         f"D: legacy keeps no discriminator weights; they are in {beside(tar).name}, which legacy does not read",
         "G, D: optimizer states are in the file, but legacy fails to restore them when it resumes",

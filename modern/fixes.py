@@ -82,8 +82,12 @@ FIXES: dict[str, Fix] = {
 }
 
 
+def fixes_of(stage: str) -> list[str]:
+    """Ids of the fixes that a pipeline knows."""
+    return [fix.id for fix in FIXES.values() if stage in fix.stages]
+
+
 def check_fixes(ids: Collection[str], stage: str) -> None:
     """Raise ValueError if one of `ids` is not registered for the pipeline."""
-    registered = [fix.id for fix in FIXES.values() if stage in fix.stages]
-    if unknown := sorted(set(ids) - set(registered)):
-        raise ValueError(f"unknown fix {', '.join(unknown)}; registered: {', '.join(registered)}")
+    if unknown := sorted(set(ids) - set(fixes_of(stage))):
+        raise ValueError(f"unknown fix {', '.join(unknown)}; registered: {', '.join(fixes_of(stage))}")

@@ -15,13 +15,18 @@ from modern.build_detail import (
 from modern.checkpoint import CheckpointError, legacy_state
 from modern.checkpoint_transfer import import_detail
 from modern.config_detail import DetailConfig, DetailLossConfig, DetailModelConfig
-from modern.detail.perceptual import Vgg19Features
 from tests.modern.detail_files import legacy_tar, small_networks
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr("modern.checkpoint_transfer.fresh_networks", lambda config: small_networks())
+
+
+class _SmallVgg(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1))
 
 
 @pytest.mark.parametrize("prefix", ["", "deca.E_expression."])
@@ -45,13 +50,14 @@ def test_a_file_without_expression_encoder_is_refused(tmp_path):
 
 def test_the_mrf_network_is_loaded_only_if_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("modern.build_detail.build_classifier", lambda config: nn.Linear(1, 1))
+    monkeypatch.setattr("modern.build_detail.Vgg19Features", _SmallVgg)
     files = DetailModelConfig(perceptual_weights=tmp_path / "vgg.pth")
     assert build_detail_networks(DetailConfig(model=files)).perceptual is None
     on = DetailConfig(model=files, loss=DetailLossConfig(mrf=0.05))
     with pytest.raises(CheckpointError, match=r"vgg\.pth: no such file"):
         build_detail_networks(on)
     torch.manual_seed(0)
-    source = Vgg19Features()
+    source = _SmallVgg()
     state = {f"features.{key}": value for key, value in source.layers.state_dict().items()}
     torch.save(
         {**state, "features.21.weight": torch.zeros(1), "classifier.0.bias": torch.zeros(1)}, tmp_path / "vgg.pth"

@@ -262,8 +262,24 @@ def test_the_command_line_imports_and_exports(tmp_path, small, monkeypatch, caps
     assert code == 0
     assert same(read(back), read(tar))
     code, _, err = run_cli(monkeypatch, capsys, "export", tmp_path / "out", back, "--pipeline", "detail")
-    assert code == 2
-    assert "exists already" in err
+    assert (code, "back.tar exists already" in err) == (2, True)
+    back.unlink()
+    code, _, err = run_cli(monkeypatch, capsys, "export", tmp_path / "out", back, "--pipeline", "detail")
+    assert (code, "back.beside.safetensors exists already" in err) == (2, True)
+    code, _, err = run_cli(monkeypatch, capsys, "import", tar, tmp_path / "x", "--config", yml, "--fresh-discriminator")
+    assert (code, "the coarse pipeline has none" in err) == (2, True)
+
+
+def test_an_export_that_fails_leaves_no_file_that_looks_complete(tmp_path, small, monkeypatch):
+    import_detail(legacy_tar(tmp_path), tmp_path / "out", DetailConfig(), fresh_discriminator=True)
+
+    def fail(*arguments, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("modern.checkpoint_detail.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_detail(tmp_path / "out", tmp_path / "back.tar")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tar", "out"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "absent", "attack", "text"])

@@ -9,7 +9,7 @@ from modern.config import (
     to_dict,
     with_legacy_overrides,
 )
-from modern.fixes import FIXES
+from modern.fixes import fixes_of
 from modern.legacy_keys import KEYS
 from tests.modern.conftest import CONFORMANCE
 
@@ -58,7 +58,7 @@ def test_unsupported_values_are_refused(key, value):
 
 
 def test_plain_values_round_trip():
-    config = CoarseConfig(loss=LossConfig(table="deca", identity=0.2), fixes=frozenset(FIXES))
+    config = CoarseConfig(loss=LossConfig(table="deca", identity=0.2), fixes=frozenset(fixes_of("coarse")))
     assert from_dict(to_dict(config)) == config
 
 

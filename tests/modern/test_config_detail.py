@@ -5,6 +5,7 @@ import pytest
 from modern.config import CoarseConfig, to_dict, with_legacy_overrides
 from modern.config_common import read_dict, read_legacy_dict, read_legacy_yml
 from modern.config_detail import DetailConfig, DetailLossConfig
+from modern.fixes import fixes_of
 from modern.legacy_keys_detail import DETAIL_KEYS
 from tests.modern.conftest import CONFORMANCE
 
@@ -91,7 +92,9 @@ def test_unusable_ymls_are_refused(tmp_path, text, message):
 
 
 def test_plain_values_round_trip():
-    config = with_legacy_overrides(DetailConfig(fixes=frozenset({"D13"})), {"loss.reg_sym": 5e-6, "loss.mrf": 1})
+    config = with_legacy_overrides(
+        DetailConfig(fixes=frozenset(fixes_of("detail"))), {"loss.reg_sym": 5e-6, "loss.mrf": 1}
+    )
     assert read_dict(DetailConfig, to_dict(config), "x") == config
     assert to_dict(config)["pipeline"] == "detail"
     assert config.ignored == ("loss.mrf",)
