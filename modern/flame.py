@@ -48,7 +48,10 @@ class Flame(nn.Module):
         self.J_regressor: Tensor
         self.lbs_weights: Tensor
         self.register_buffer("posedirs", head.posedirs.flatten(0, 1), persistent=False)
-        for name in ("v_template", "faces", "shapedirs", "J_regressor", "lbs_weights"):
+        # Column-major, as the sparse regressor of the original file is read: with several heads at once the layout
+        # decides in which order a product is summed.
+        self.register_buffer("J_regressor", head.J_regressor.T.contiguous().T, persistent=False)
+        for name in ("v_template", "faces", "shapedirs", "lbs_weights"):
             self.register_buffer(name, getattr(head, name), persistent=False)
         self.static = _Embedding(head.faces, head.static_lmk_faces_idx, head.static_lmk_bary_coords)
         self.contour = _Embedding(head.faces, head.dynamic_lmk_faces_idx, head.dynamic_lmk_bary_coords)
@@ -81,7 +84,8 @@ class Flame(nn.Module):
         pose_feature = (rotation_BJ33[:, 1:] - identity).view(batch, -1)
         posed_BV3 = (pose_feature @ self.posedirs.T).view(batch, -1, 3) + shaped_BV3
         relative_BJ44 = self._chain(rotation_BJ33, joints_BJ3)
-        transform_BV44 = (self.lbs_weights @ relative_BJ44.flatten(2)).view(batch, -1, 4, 4)
+        weights_BVJ = self.lbs_weights.expand(batch, -1, -1)  # one product per head, for the same reason
+        transform_BV44 = (weights_BVJ @ relative_BJ44.flatten(2)).view(batch, -1, 4, 4)
         homogeneous = torch.cat([posed_BV3, torch.ones_like(posed_BV3[..., :1])], dim=2)
         return (transform_BV44 @ homogeneous[..., None])[:, :, :3, 0]
 

@@ -17,12 +17,14 @@ from parity.schema import Results
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
+PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
 
 
 @app.command()
 def run(
     batch: BatchOption = "carphone_0040",
+    pipeline: PipelineOption = "both",
     device: DeviceOption = "cpu",
     seed: Annotated[int, typer.Option(help="seed of every generator before the first step")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer updates (default 1, with --full 5)")] = None,
@@ -35,7 +37,16 @@ def run(
     """Audit modern against legacy on one batch and write report.html, results.json, results.csv and junit.xml."""
     from parity.session import Request, audit, publish
 
-    request = Request(batch=batch, device=device, seed=seed, steps=steps, stages=stages, full=full, threads=threads)
+    request = Request(
+        batch=batch,
+        pipeline=pipeline,
+        device=device,
+        seed=seed,
+        steps=steps,
+        stages=stages,
+        full=full,
+        threads=threads,
+    )
     results = audit(request, command=_command(), console=Console(stderr=True))
     publish(results, out, json)
     _show(results)
@@ -49,6 +60,9 @@ def conform(
     subject: Annotated[str, typer.Option(help="legacy, modern or both")] = "both",
     json: Annotated[Path | None, typer.Option(help="write all figures there")] = None,
     device: DeviceOption = "cpu",
+    allow_undecided: Annotated[
+        bool, typer.Option("--allow-undecided", help="exit 0 if all that is open lies within this processor's rounding")
+    ] = False,
 ) -> None:
     """Check recorded vectors of the original code, with the bounds of the folder's coverage.json."""
     from parity.conform import check_folder
@@ -62,7 +76,7 @@ def conform(
     print_report(report)
     if json:
         write_atomically(json, as_json(report, fingerprint()).encode())
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(0 if allow_undecided and report.only_undecided else report.exit_code)
 
 
 @app.command()
@@ -90,7 +104,7 @@ def report(
 
 @app.command()
 def explain(
-    stage: Annotated[str, typer.Argument(help="stage name, see docs/architecture.md")],
+    stage: Annotated[str, typer.Argument(help="stage name, or PIPELINE/STAGE where both have it")],
     results: Annotated[Path, typer.Option(help="stored results")] = REPORTS / "results.json",
 ) -> None:
     """Say in a few lines what the last audit found at one stage."""
@@ -101,11 +115,17 @@ def explain(
 
 
 @app.command()
-def floor(batch: BatchOption = "carphone_0040", device: DeviceOption = "cpu", full: bool = False) -> None:
+def floor(
+    batch: BatchOption = "carphone_0040",
+    pipeline: PipelineOption = "both",
+    device: DeviceOption = "cpu",
+    full: bool = False,
+) -> None:
     """Measure every noise floor of a batch and keep them under fixtures/floors/ (minutes; with --full an hour)."""
     from parity.session import Request, measure_floors
 
-    for path in measure_floors(Request(batch=batch, device=device, full=full), console=Console(stderr=True)):
+    request = Request(batch=batch, pipeline=pipeline, device=device, full=full)
+    for path in measure_floors(request, console=Console(stderr=True)):
         Console().print(f"floors: {path.relative_to(ROOT)}", soft_wrap=True)
 
 

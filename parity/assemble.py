@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +13,13 @@ from parity.audit import Evidence
 from parity.batch import load_batch
 from parity.environment import fingerprint, platform_key
 from parity.noise import DRAWS, C
+from parity.pipelines import PIPELINES
 from parity.report.pictures import frame, picture
 from parity.rows import first_divergence, make_rows
 from parity.schema import Finding, FloorEvidence, Goldens, Known, Picture, Results, Row, Skipped, StageSummary
-from parity.stages import STAGES
+from parity.stages import Pipeline, Stage
 from parity.structure import StructuralFinding
-from parity.verdict import Verdict, exit_code, worst
+from parity.verdict import Verdict, exit_code, overall, worst
 
 FULL_ONLY = "only with --full"
 # A platform without goldens still has the live comparison; one that cannot be trusted is said and mended.
@@ -36,24 +37,24 @@ def assemble(
     command: str,
     timings: dict[str, float],
     skipped: Sequence[Skipped] = (),
-    stages: Sequence[str] | None = None,
+    stages: Mapping[str, Sequence[str]] | None = None,
 ) -> Results:
-    """Judge all variants together; `stages` narrows the rows that are shown and judged."""
-    rows = [row for part in evidence for row in make_rows(part) if stages is None or row.stage in stages]
+    """Judge all variants together; `stages` (by pipeline) narrows the rows that are shown and judged."""
+    rows = [row for part in evidence for row in make_rows(part) if stages is None or row.stage in stages[row.pipeline]]
     findings = [(part, finding) for part in evidence for finding in part.structure]
     words = [row.verdict for row in rows] + [finding.verdict for _, finding in findings]
     words += [GOLDEN_WORDS[part.golden.state] for part in evidence]
     culprit = first_divergence(rows)
     return Results(
         answer=answer(evidence[0], rows, [finding for _, finding in findings]),
-        verdict=worst(words),
+        verdict=overall(words),
         exit_code=exit_code(words),
         first_divergence=culprit.id if culprit else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         scope=_scope(evidence),
         environment=fingerprint(),
-        stages=[_summary(stage.name, stage.doc, stage.unit, rows) for stage in STAGES],
+        stages=[_summary(pipeline, stage, rows) for pipeline in _pipelines(evidence) for stage in pipeline.stages],
         rows=rows,
         structure=[
             Finding(name=f"{part.variant}: {finding.name}", verdict=finding.verdict, detail=finding.detail)
@@ -129,18 +130,28 @@ def _scope(evidence: Sequence[Evidence]) -> dict[str, Any]:
         "raster": 224,
         "seed": spec.seed,
         "steps": spec.steps,
+        "pipelines": ", ".join(pipeline.name for pipeline in _pipelines(evidence)),
         "variants": ", ".join(f"{part.variant} (dropout {part.spec.dropout:g})" for part in evidence),
         "weights": f"seeded by name, prefix {spec.weights_prefix!r}",
     }
 
 
-def _summary(name: str, doc: str, unit: str, rows: Sequence[Row]) -> StageSummary:
-    verdicts = {
-        mode: [row.verdict for row in rows if row.stage == name and row.mode == mode]
-        for mode in ("isolated", "chained")
-    }
+def _pipelines(evidence: Sequence[Evidence]) -> list[Pipeline]:
+    return [PIPELINES[name] for name in dict.fromkeys(part.spec.pipeline for part in evidence)]
+
+
+def _summary(pipeline: Pipeline, stage: Stage, rows: Sequence[Row]) -> StageSummary:
+    own = [row for row in rows if (row.pipeline, row.stage) == (pipeline.name, stage.name)]
+    verdicts = {mode: [row.verdict for row in own if row.mode == mode] for mode in ("isolated", "chained")}
     found = {mode: worst(words) if words else None for mode, words in verdicts.items()}
-    return StageSummary(name=name, doc=doc, unit=unit, isolated=found["isolated"], chained=found["chained"])
+    return StageSummary(
+        pipeline=pipeline.name,
+        name=stage.name,
+        doc=stage.doc,
+        unit=stage.unit,
+        isolated=found["isolated"],
+        chained=found["chained"],
+    )
 
 
 def _pictures(evidence: Sequence[Evidence]) -> list[Picture]:

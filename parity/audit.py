@@ -24,7 +24,7 @@ from parity.environment import platform_key
 from parity.files import CACHE, ROOT, tree_digest
 from parity.golden_check import GoldenState, against_golden
 from parity.noise import DRAWS, Floors, read_floors, write_floors
-from parity.stages import STAGES
+from parity.pipelines import PIPELINES
 from parity.structure import StructuralFinding, compare_structure
 from parity.trace import Trace, load_trace
 from parity.worker import RunSpec
@@ -108,11 +108,10 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
     again = {name: CACHE / "repeats" / f"{folder.name}" for name, folder in folders.items()}
     extra = {name: CACHE / "replays" / f"{folder.name}" for name, folder in folders.items()}
     reference = folders["legacy"]
-    replayed = [stage.name for stage in STAGES if stage.name != "prediction"]
     with say(f"{variant}: once more, and modern's stages on legacy's inputs"):
         repeats = [members.submit(name, worker.trace_to, spec, name, again[name]) for name in SUBJECTS]
         replays = [members.submit(name, worker.replays_to, spec, name, reference, extra[name]) for name in SUBJECTS]
-        isolated = members.submit("modern", worker.isolated, spec, "modern", reference, replayed)
+        isolated = members.submit("modern", worker.isolated, spec, "modern", reference)
         golden = members.submit("legacy", against_golden, spec, variant, folders)
         _wait([*repeats, *replays, isolated, golden])
     with say(f"{variant}: comparing"):
@@ -132,7 +131,7 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
         legacy=traces["legacy"],
         modern=traces["modern"],
         drifts=drifts,
-        structure=compare_structure(traces["legacy"], traces["modern"]),
+        structure=compare_structure(traces["legacy"], traces["modern"], spec.pipeline),
         golden=golden.result(),
     )
 
@@ -167,9 +166,8 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
 def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, everything: bool) -> dict[str, Floors]:
     spec, reference = evidence.spec, evidence.reference
     draws, halves = range(DRAWS), (range(0, DRAWS, 2), range(1, DRAWS, 2))
-    stages = (
-        [stage.name for stage in STAGES] if everything else sorted({key.split("/")[0] for key in needed["isolated"]})
-    )
+    pipeline, asked = PIPELINES[spec.pipeline], {key.split("/")[0] for key in needed["isolated"]}
+    stages = [stage.name for stage in pipeline.stages if stage.isolated and (everything or stage.name in asked)]
     jobs = [members.submit("legacy", worker.measure_isolated, spec, reference, stage, draws) for stage in stages]
     isolated: Floors = {}
     for job in jobs:
@@ -206,12 +204,18 @@ def compare_traces(reference: Trace, candidate: Trace) -> dict[str, Drift]:
 def trace_key(spec: RunSpec, subject: str) -> str:
     """Digest of all that shapes a trace: sources, inputs, settings, platform."""
     shared = [ROOT / "parity", ROOT / "fixtures", *sorted((ROOT / "modern").glob("asset*.py"))]
-    return _digest(subject, tree_digest([ROOT / subject, *shared]), *_inputs(spec))
+    own = legacy_tree(spec) if subject == "legacy" else ROOT / subject
+    return _digest(subject, tree_digest([own, *shared]), *_inputs(spec))
 
 
 def floor_key(spec: RunSpec) -> str:
     """Digest of what a floor was measured on; modern has no part in it."""
-    return _digest(tree_digest([ROOT / "legacy"]), *_inputs(spec), str(DRAWS))
+    return _digest(tree_digest([legacy_tree(spec)]), *_inputs(spec), str(DRAWS))
+
+
+def legacy_tree(spec: RunSpec) -> Path:
+    """The folder of the fork that a run audits."""
+    return ROOT / "legacy" / PIPELINES[spec.pipeline].tree
 
 
 def committed_floors(spec: RunSpec, variant: str) -> Path:

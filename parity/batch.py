@@ -115,7 +115,7 @@ class Batch:
         return (self.mask[:, 0] > 0).to(torch.float32)
 
     def as_legacy_detail(self) -> dict[str, Any]:
-        """What the legacy data loader of the detail stage yields: one identity with K = 3 images (detail spec 6)."""
+        """What legacy's data loader of the detail stage would yield: one identity with 3 images (detail spec 6)."""
         return self.as_legacy() | {"mask": self.face_mask_BHW[None]}
 
 

@@ -23,6 +23,7 @@ from parity.conform_detail import DetailRecipe
 from parity.conform_detail_facts import amended, recorded_facts
 from parity.conform_judge import Recipe, judged_vector, known_vector, told, unjudged_vector
 from parity.conform_material import Material, Vectors, load_folder
+from parity.conform_noise import undecided
 from parity.conform_report import ConformReport, SubjectReport, Vector
 from parity.coverage import ConformError, Rule, rule_for
 from parity.discrepancies import DETAIL, recorded_discrepancy
@@ -108,6 +109,8 @@ def check_subject(
                 else:
                     judged[name] = judged_vector(name, asked[name], recorded, recipe, vectors.material.given)
             seconds = dict(getattr(recipe, "seconds", {}))
+            around = lambda builder: RECIPES[stem](vectors.material, builder, device)  # noqa: E731
+            judged |= undecided(judged, asked, recipe, around, build or _builder(subject, stem), say)
         except Exception as error:  # whatever keeps the inputs from being built is the answer, not a crash
             problem = told(error)
     rows = tuple(judged.get(name) or unjudged_vector(name, rule, subject, problem) for name, rule in rules.items())

@@ -8,7 +8,12 @@ from rich.table import Table
 from parity.conform_report import ConformReport, Outcome, SubjectReport
 from parity.conform_summary import summary_table
 
-_STYLE = {Outcome.AGREES: "", Outcome.DISAGREES: "bold red", Outcome.NOT_COMPUTED: "bold yellow"}
+_STYLE = {
+    Outcome.AGREES: "",
+    Outcome.DISAGREES: "bold red",
+    Outcome.UNDECIDED: "yellow",
+    Outcome.NOT_COMPUTED: "bold yellow",
+}
 _LOG_WIDTH = 170  # a log has no window whose width would have to be kept
 _LONG = 400  # vectors; a longer list would push its own end out of sight
 _PLAIN = (Outcome.AGREES, Outcome.INFO)

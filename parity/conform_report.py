@@ -15,13 +15,14 @@ class Outcome(StrEnum):
 
     AGREES = "agrees"
     DISAGREES = "disagrees"
+    UNDECIDED = "undecided"
     NOT_COMPUTED = "not computed"
     KNOWN = "known"
     NOT_ASKED = "not asked"
     INFO = "info"
 
 
-_ASKED = (Outcome.AGREES, Outcome.DISAGREES, Outcome.NOT_COMPUTED)
+_ASKED = (Outcome.AGREES, Outcome.DISAGREES, Outcome.UNDECIDED, Outcome.NOT_COMPUTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,14 @@ class SubjectReport:
         """0 all that is asked agrees, 1 something disagrees, 2 cannot tell (also when nothing is asked)."""
         if self.count(Outcome.DISAGREES):
             return 1
-        return 2 if self.problem or self.count(Outcome.NOT_COMPUTED) or not self.count(Outcome.AGREES) else 0
+        open_cases = self.count(Outcome.NOT_COMPUTED) + self.count(Outcome.UNDECIDED)
+        return 2 if self.problem or open_cases or not self.count(Outcome.AGREES) else 0
+
+    @property
+    def only_undecided(self) -> bool:
+        """Whether all that keeps this subject from exit code 0 are bounds below the rounding of this processor."""
+        missing = self.count(Outcome.DISAGREES) + self.count(Outcome.NOT_COMPUTED)
+        return self.count(Outcome.UNDECIDED) > 0 and not (self.problem or missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +93,12 @@ class ConformReport:
         if self.problem or not codes:
             return 2
         return 1 if 1 in codes else max(codes)
+
+    @property
+    def only_undecided(self) -> bool:
+        """Whether nothing but undecided vectors stands between the subjects and exit code 0."""
+        blocked = [part for part in self.subjects if (part.asked or part.problem) and part.exit_code]
+        return bool(blocked) and not self.problem and all(part.only_undecided for part in blocked)
 
 
 def as_json(report: ConformReport, environment: Mapping[str, str]) -> str:

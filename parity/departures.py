@@ -1,6 +1,7 @@
 """Where modern computes the same formula by other operations than legacy, and why; the audit shows these sentences.
 
-Keys are stages of the contract, or conform's extra replays. With the shipped settings no stage of the contract has one.
+By pipeline; keys are stages of the contract, or conform's extra replays. With the shipped settings no stage of the
+coarse contract has one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ _CLASSIFIER = (
     "instead of projecting them once per pair"
 )
 
-DEPARTURES: dict[str, str] = {
+_COARSE = {
     "losses": f"only au_loss, which the shipped settings leave out: {_CLASSIFIER}",
     "code_gradients": f"only by way of au_loss, which the shipped settings leave out: {_CLASSIFIER}",
     "au_classifier": _CLASSIFIER,
     "shape_render": "the raster of the picture is used, for which x is multiplied and divided by the picture's width",
 }
+_DETAIL = {
+    "au_probabilities": _CLASSIFIER,
+    "map_gradients": f"by way of au_feature_loss: {_CLASSIFIER}",
+    "map_cotangent": f"by way of au_feature_loss: {_CLASSIFIER}",
+}
+DEPARTURES: dict[str, dict[str, str]] = {"coarse": _COARSE, "detail": _DETAIL}

@@ -25,9 +25,40 @@ class Discrepancy:
     modern: Any
     reason: str
     since: str
+    pipeline: str = "coarse"
 
+
+_CODES = ["shape", "tex", "exp", "pose", "cam", "light"]
+_RECORD = "modern's codes are a typed record in one fixed order; the photograph travels beside them, not among them"
 
 REGISTRY: tuple[Discrepancy, ...] = (
+    Discrepancy(
+        id="R01",
+        stage="deca_codes",
+        fact="codedict_keys",
+        legacy=[*_CODES, "images"],
+        modern=_CODES,
+        reason=_RECORD,
+        since="0.1.0",
+    ),
+    Discrepancy(
+        id="R01",
+        stage="codes",
+        fact="codedict_our_keys",
+        legacy=["tex", "exp", "light", "images", "shape", "cam", "pose"],
+        modern=_CODES,
+        reason=_RECORD,
+        since="0.1.0",
+    ),
+    Discrepancy(
+        id="D18",
+        stage="codes",
+        fact="aliases",
+        legacy=[[f"codedict/{name}", f"codedict_our/{name}"] for name in ("shape", "cam")],
+        modern=[[f"codedict/{name}", f"codedict_our/{name}"] for name in ("shape", "pose", "cam")],
+        reason="legacy copies the pose and shares shape and camera; modern shares all three, since nothing writes them",
+        since="0.1.0",
+    ),
     Discrepancy(
         id="D24",
         stage="losses",
@@ -36,6 +67,72 @@ REGISTRY: tuple[Discrepancy, ...] = (
         modern=[],
         reason="legacy's landmark losses write the weighted visibility back into the batch; modern does not",
         since="0.1.0",
+    ),
+    Discrepancy(
+        id="R01",
+        pipeline="detail",
+        stage="codes",
+        fact="codedict_keys",
+        legacy=[*_CODES, "detailcode", "images", "AU_features", "afn"],
+        modern=_CODES,
+        reason=_RECORD,
+        since="0.2.0",
+    ),
+    Discrepancy(
+        id="D36",
+        pipeline="detail",
+        stage="generator",
+        fact="module_calls",
+        legacy={"E_flame": 1, "E_detail": 2, "AUNet": 2, "D_detail": 1, "ACG": 2, "D": 3},
+        modern={"E_flame": 1, "E_detail": 1, "AUNet": 1, "D_detail": 1, "ACG": 2, "D": 3},
+        reason="legacy runs E_detail and AUNet twice with equal results; modern runs them once",
+        since="0.2.0",
+    ),
+    Discrepancy(
+        id="D39",
+        pipeline="detail",
+        stage="buffers",
+        fact="batchnorm_updates",
+        legacy={"AUNet": 2, "ACG": 2},
+        modern={"AUNet": 1, "ACG": 2},
+        reason="the second pass through AUNet moves its running statistics once more; no step reads them",
+        since="0.2.0",
+    ),
+    Discrepancy(
+        id="D40",
+        pipeline="detail",
+        stage="g_gradients",
+        fact="unowned_gradients",
+        legacy={"AUNet": 271, "ACG": 307},
+        modern={"AUNet": 0, "ACG": 0},
+        reason="legacy's backward passes pile up gradients on networks that no optimizer owns, and never clear them",
+        since="0.2.0",
+    ),
+    Discrepancy(
+        id="D29",
+        pipeline="detail",
+        stage="d_gradients",
+        fact="leaked_gradients",
+        legacy=["D_detail", "E_detail"],
+        modern=[],
+        reason="the fake image is not detached in legacy's discriminator step, so its loss reaches the generator",
+        since="0.2.0",
+    ),
+    Discrepancy(
+        id="D51",
+        pipeline="detail",
+        stage="d_adam",
+        fact="optimizers",
+        legacy={
+            "G": {"lr": 5e-6, "betas": [0.5, 0.999], "tensors": 36},
+            "D": {"lr": 1e-4, "betas": [0.5, 0.999], "tensors": 12},
+        },
+        modern={
+            "G": {"lr": 5e-6, "betas": [0.5, 0.999], "tensors": 36},
+            "D": {"lr": 1e-4, "betas": [0.5, 0.999], "tensors": 10},
+        },
+        reason="two of the discriminator's parameters (l1) are read by nothing; modern has no such layer",
+        since="0.2.0",
     ),
 )
 

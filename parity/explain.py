@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 
+from parity.pipelines import PIPELINES
 from parity.schema import Results, Row
-from parity.stages import BY_NAME, NAMES
 from parity.verdict import Verdict
 
 SHOWN = 5
 
 
-def explain_stage(results: Results, stage: str) -> str:
+def explain_stage(results: Results, name: str) -> str:
     """A short text: verdicts, what feeds the stage, the rows farthest over their floor, how to repeat them.
 
+    Args:
+        results: of an audit.
+        name: a stage, or `pipeline/stage`; a stage that both pipelines have is told of both.
+
     Raises:
-        ValueError: unknown stage.
+        ValueError: no such stage among the results.
     """
-    if stage not in BY_NAME:
-        raise ValueError(f"unknown stage {stage!r}; known: {', '.join(NAMES)}")
-    rows = [row for row in results.rows if row.stage == stage]
-    contract, summary = BY_NAME[stage], next(part for part in results.stages if part.name == stage)
+    pipeline, _, stage = name.rpartition("/")
+    known = [(part.pipeline, part.name) for part in results.stages]
+    wanted = [key for key in known if key[1] == stage and pipeline in ("", key[0])]
+    if not wanted:
+        raise ValueError(f"unknown stage {name!r}; known: {', '.join('/'.join(key) for key in known)}")
+    return "\n\n".join(_explained(results, *key) for key in wanted)
+
+
+def _explained(results: Results, pipeline: str, stage: str) -> str:
+    rows = [row for row in results.rows if (row.pipeline, row.stage) == (pipeline, stage)]
+    summary = next(part for part in results.stages if (part.pipeline, part.name) == (pipeline, stage))
+    contract = PIPELINES[pipeline].by_name[stage]
     feeds = ", ".join(sorted(set(contract.inputs.values()))) or "gradients, parameters and moments"
     lines = [
-        f"{stage}: {contract.doc}",
+        f"{pipeline}/{stage}: {contract.doc}",
         f"  isolated: {summary.isolated or 'not run'}; chained: {summary.chained or 'not run'}",
         f"  reads {feeds}",
         f"  {_sentence(summary.isolated, summary.chained)}",

@@ -24,7 +24,7 @@ from parity.recording import (
     read_recording,
     write_recording,
 )
-from parity.subject import Plan, Setup
+from parity.subject import DetailSetup, Plan, Setup
 from parity.summary import LIMIT
 from parity.trace import Trace
 
@@ -34,7 +34,7 @@ MEND = "pytest parity/ --regen"
 MAX_BYTES = 4_000_000
 # Parameter-wise tensors are many and later steps repeat every stage: a coarser sample keeps a golden small.
 _COARSE_LIMIT = 256
-_PARAMETER_STAGES = ("gradients/", "adam/")
+_PARAMETER_STAGES = ("gradients/", "adam/", "d_gradients/", "d_adam/", "g_gradients/", "g_adam/")
 
 
 class GoldenError(ValueError):
@@ -64,14 +64,20 @@ class Provenance:
     settings: Mapping[str, Any]
 
 
-def provenance(setup: Setup, batch: Batch, plan: Plan, legacy_manifest: Path = LEGACY_MANIFEST) -> Provenance:
-    """What a golden of this run would be recorded from."""
+def provenance(
+    setup: Setup | DetailSetup, batch: Batch, plan: Plan, tree: str = "", legacy_manifest: Path = LEGACY_MANIFEST
+) -> Provenance:
+    """What a golden of this run would be recorded from; `tree` is the fork's folder under legacy/."""
+    files = [line for line in legacy_manifest.read_text().splitlines() if line.split("  ", 1)[-1].startswith(tree)]
+    given = {f"{net}/{key}": t for net, state in setup.weights.items() for key, t in state.items()}
+    if isinstance(setup, DetailSetup):
+        given["expression"] = setup.expression_B50
     return Provenance(
-        legacy=hashlib.sha256(legacy_manifest.read_bytes()).hexdigest(),
-        weights=_digest({f"{net}/{key}": t for net, state in setup.weights.items() for key, t in state.items()}),
+        legacy=hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        weights=_digest(given),
         head=_digest({name: value for name, value in vars(setup.head).items() if isinstance(value, Tensor)}),
         batch=batch.digest,
-        settings={"overrides": dict(setup.overrides), "dropout": setup.dropout, **asdict(plan)},
+        settings={"overrides": dict(setup.overrides), "dropout": getattr(setup, "dropout", 0.0), **asdict(plan)},
     )
 
 

@@ -18,6 +18,7 @@ from parity.golden import (
     provenance,
     write_golden,
 )
+from parity.pipelines import PIPELINES
 from parity.subject import Plan
 from parity.trace import load_trace
 from parity.worker import RunSpec, batch_of, setup_of
@@ -64,4 +65,5 @@ def record_golden(spec: RunSpec, variant: str, trace: Path) -> Path:
 
 
 def _origin(spec: RunSpec) -> Provenance:
-    return provenance(setup_of(spec), batch_of(spec), Plan(steps=spec.steps, seed=spec.seed))
+    plan = Plan(steps=spec.steps, seed=spec.seed)
+    return provenance(setup_of(spec), batch_of(spec), plan, PIPELINES[spec.pipeline].tree)

@@ -93,6 +93,7 @@ class LegacyDetailSubject:
         if step == 0:
             done = {name: _batchnorm_updates(network(trainer, name)) - count for name, count in updates.items()}
             trace.structure = self._facts(taps, codedict, losses, batch, data) | {"batchnorm_updates": done}
+        taps.clear()
 
     def _forward(self, taps: Taps) -> dict[str, dict[str, Tensor]]:
         stages = forward_stages(taps, self._has_head, self._trainer.deca.render.faces.shape[1])

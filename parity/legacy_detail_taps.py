@@ -42,6 +42,12 @@ class Taps:
     uv_z_gradients: list[Tensor] = field(default_factory=list)
     after_D_backward: dict[str, Tensors] = field(default_factory=dict)
 
+    def clear(self) -> None:
+        """Let go of every tensor: uv_z's hook and the frames refer to each other, which keeps a graph alive."""
+        self.calls = Calls()
+        for noted in (self.frames, self.uv_z_gradients, self.after_D_backward):
+            noted.clear()
+
     def locals_of(self, function: str) -> dict[str, Any]:
         """Local variables of the last call of `function`."""
         return self.frames[function][-1]

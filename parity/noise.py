@@ -9,7 +9,7 @@ docs/adr/0001-noise-floor.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from torch import Tensor
 from parity.comparison import Drift, compare
 from parity.files import write_atomically
 from parity.perturb import perturbed
-from parity.stages import STAGES, Stage, stage_inputs
+from parity.stages import Stage
 
 DRAWS = 12
 C = 5.0
 Replay = Callable[[str, dict[str, Tensor]], dict[str, Tensor]]
+Assemble = Callable[[Stage, Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,25 @@ def isolated_floor(replay: Replay, stage: str, inputs: Mapping[str, Tensor], dra
     return floors
 
 
-def chained_floor(replay: Replay, recorded: Mapping[str, Tensor], draws: Iterable[int], adam: Replay) -> Floors:
-    """The floor of every tensor when noise enters at each stage of a whole pass; `adam` runs the update."""
+def chained_floor(
+    replay: Replay, stages: Sequence[Stage], inputs_of: Assemble, recorded: Mapping[str, Tensor], draws: Iterable[int]
+) -> Floors:
+    """The floor of every tensor when noise enters at each stage of a whole pass.
+
+    An update's parameters and gradients are not moved once more: its noise is that of the gradients it is given.
+    """
     floors: Floors = {}
     for draw in draws:
         world = dict(recorded)
-        for index, stage in enumerate(STAGES):
-            values = _noisy_stage(replay, stage, world, 1000 * draw + index, adam)
+        for index, stage in enumerate(stages):
+            inputs = inputs_of(stage, world)
+            values = replay(stage.name, inputs if stage.gradients else perturbed(inputs, 1000 * draw + index))
             for name, value in values.items():
                 key = f"{stage.name}/{name}"
                 if key in recorded:
                     widen(floors, key, compare(recorded[key], value))
                 world[key] = value
     return floors
-
-
-def _noisy_stage(
-    replay: Replay, stage: Stage, world: Mapping[str, Tensor], draw: int, adam: Replay
-) -> dict[str, Tensor]:
-    if stage.name == "adam":
-        return adam("adam", dict(world))
-    return replay(stage.name, perturbed(stage_inputs(stage, world), draw))
 
 
 def write_floors(path: Path, floors: Mapping[str, Floors], evidence: Mapping[str, object]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+
+from parity.batch import Batch
 
 
 def one_ulp(tensor: Tensor, generator: torch.Generator) -> Tensor:
@@ -26,3 +29,8 @@ def perturbed(inputs: Mapping[str, Tensor], draw: int) -> dict[str, Tensor]:
     """All of `inputs` moved by one ULP; `draw` seeds the moves."""
     generator = torch.Generator().manual_seed(draw)
     return {name: one_ulp(tensor, generator) for name, tensor in inputs.items()}
+
+
+def perturbed_batch(batch: Batch, draw: int) -> Batch:
+    """The batch with its pixels moved by one ULP, kept within 0..1."""
+    return replace(batch, image=perturbed({"image": batch.image}, draw)["image"].clamp(0, 1))

@@ -18,6 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--parity-batch", default="carphone_0040", help="batch of the audit (see `python -m parity run --help`)"
     )
+    group.addoption("--parity-pipeline", default="both", help="coarse, detail or both")
     group.addoption("--parity-seed", default=0, type=int, help="seed of the audit")
     group.addoption("--parity-device", default="cpu", help="device of the audit")
     group.addoption("--parity-full", action="store_true", help="five training steps, repeats in fresh processes")

@@ -11,8 +11,8 @@ from parity.audit import Evidence, floor_name
 from parity.comparison import Drift
 from parity.departures import DEPARTURES
 from parity.noise import C
+from parity.pipelines import PIPELINES
 from parity.schema import Row
-from parity.stages import BY_NAME, NAMES
 from parity.verdict import Verdict, judge
 
 CLAIMS = ("isolated", "chained")
@@ -24,7 +24,8 @@ def make_rows(evidence: Evidence) -> list[Row]:
         _row(evidence, mode, key, drift) for mode, drifts in evidence.drifts.items() for key, drift in drifts.items()
     ]
     modes = [*CLAIMS, *sorted({row.mode for row in rows} - set(CLAIMS))]
-    rows.sort(key=lambda row: (NAMES.index(row.stage), row.step, modes.index(row.mode)))
+    names = PIPELINES[evidence.spec.pipeline].names
+    rows.sort(key=lambda row: (names.index(row.stage), row.step, modes.index(row.mode)))
     return _with_causes(rows)
 
 
@@ -51,6 +52,7 @@ def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:
     verdict, reason = judge(drift, floor) if not mode.startswith("repeat") else _repeat(drift)
     return Row(
         id=f"{mode}/{evidence.variant}/{key}",
+        pipeline=evidence.spec.pipeline,
         stage=stage,
         tensor=f"{tensor}@{suffix}" if suffix else tensor,
         mode=mode,  # type: ignore[arg-type]
@@ -63,15 +65,15 @@ def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:
         floor=floor.rel_l2 if floor else None,
         bound=C * floor.rel_l2 if floor else None,
         histogram=drift.histogram,  # type: ignore[arg-type]
-        unit=BY_NAME[stage].unit,
+        unit=PIPELINES[evidence.spec.pipeline].by_name[stage].unit,
         repeat=_command(evidence, mode, stage),
         **{name: getattr(drift, name) for name in _FIGURES},
     )
 
 
 def _read_after_update(row: Row) -> bool:
-    """A chained prediction is that of the updated weights, so it can be no cause of what the step computed before."""
-    return row.mode != "isolated" and row.stage == "prediction"
+    """What a run reads after its update can be no cause of what the step computed before."""
+    return row.mode != "isolated" and PIPELINES[row.pipeline].by_name[row.stage].after_update
 
 
 _FIGURES = (
@@ -90,6 +92,7 @@ def _command(evidence: Evidence, mode: str, stage: str) -> str:
     item = f"parity/test_stages.py::test_stage[{evidence.variant}-{mode}-{stage}]"
     spec = evidence.spec
     scope = f"--parity-batch={spec.batch} --parity-seed={spec.seed} --parity-device={spec.device}"
+    scope += "" if spec.pipeline == "coarse" else f" --parity-pipeline={spec.pipeline}"
     return f'python -m pytest "{item}" {scope}' + (" --parity-full" if spec.steps > 1 else "")
 
 
@@ -104,7 +107,7 @@ def _explained(row: Row, own: set[str]) -> Row:
         return row
     if row.stage not in own:
         return _reworded(row, "inherited from earlier stages")
-    return _reworded(row, DEPARTURES.get(row.stage, "cause not recorded"))
+    return _reworded(row, DEPARTURES.get(row.pipeline, {}).get(row.stage, "cause not recorded"))
 
 
 def _reworded(row: Row, why: str) -> Row:

@@ -1,4 +1,4 @@
-"""results.json, schema 1: everything a run found, and the only input of the report, the terminal table and JUnit.
+"""results.json, schema 2: everything a run found, and the only input of the report, the terminal table and JUnit.
 
 Every verdict in it was decided before it is written; its readers only show. Numbers that JSON cannot hold are stored
 as the strings "inf", "-inf" and "nan".
@@ -17,7 +17,7 @@ from parity.decode import decode
 from parity.files import write_atomically
 from parity.verdict import Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 PNG = "data:image/png;base64,"
 Mode = Literal["chained", "isolated", "repeat:legacy", "repeat:modern", "golden:legacy", "golden:modern"]
 
@@ -63,6 +63,7 @@ class Row:
     """
 
     id: str
+    pipeline: str
     stage: str
     tensor: str
     mode: Mode
@@ -95,6 +96,7 @@ class Row:
 class StageSummary:
     """One stage of the contract with the worst verdict of its rows; None where a mode was not run."""
 
+    pipeline: str
     name: str
     doc: str
     unit: str
@@ -204,7 +206,7 @@ def read_results(path: Path) -> Results:
     """Read and check a results.json.
 
     Raises:
-        ValueError: not JSON, or not schema 1.
+        ValueError: not JSON, or of another schema.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -241,10 +243,11 @@ def _check(results: Results) -> None:
     twice = [name for name, count in Counter(row.id for row in results.rows).items() if count > 1]
     if twice:
         raise ValueError(f"results.rows: id {twice[0]!r} occurs more than once; ids must be unique")
-    stages = {stage.name for stage in results.stages}
+    stages = {(stage.pipeline, stage.name) for stage in results.stages}
     for row in results.rows:
-        if row.stage not in stages:
-            raise ValueError(f"results.rows: {row.id!r} belongs to stage {row.stage!r}, which results.stages lacks")
+        if (row.pipeline, row.stage) not in stages:
+            where = f"stage {row.stage!r} of {row.pipeline!r}"
+            raise ValueError(f"results.rows: {row.id!r} belongs to {where}, which results.stages lacks")
         if row.histogram and len(row.histogram["edges"]) != len(row.histogram["counts"]) + 1:
             raise ValueError(f"results.rows: histogram of {row.id!r} needs one more edge than counts")
     if results.first_divergence is not None and results.divergence is None:

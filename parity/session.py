@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,14 +17,12 @@ from parity.assemble import assemble
 from parity.audit import Crew, Evidence, Say, add_floors, committed_floors, crew, gather
 from parity.batch import load_batch
 from parity.files import write_atomically
+from parity.pipelines import BOTH, choose, select_stages
 from parity.report import write_report
 from parity.rows import table
 from parity.schema import Results, Skipped, write_results
-from parity.stages import select
 from parity.worker import RunSpec
 
-# Variant -> probability inside BiViT. Without dropout a step draws nothing; with it both sides draw under one seed.
-VARIANTS = {"eval": 0.0, "dropout": 0.1}
 FULL_STEPS = 5
 FALLBACK = "seeded"
 
@@ -34,6 +32,7 @@ class Request:
     """What a user asked for; `stages` is a comma-separated list, None for all."""
 
     batch: str = "carphone_0040"
+    pipeline: str = BOTH
     device: str = "cpu"
     seed: int = 0
     steps: int | None = None
@@ -44,11 +43,11 @@ class Request:
     def variants(self, batch: str) -> dict[str, RunSpec]:
         """Variant name -> run."""
         steps = self.steps or (FULL_STEPS if self.full else 1)
+        base = RunSpec(batch=batch, steps=steps, seed=self.seed, device=self.device, threads=self.threads)
         return {
-            name: RunSpec(
-                batch=batch, dropout=rate, steps=steps, seed=self.seed, device=self.device, threads=self.threads
-            )
-            for name, rate in VARIANTS.items()
+            name: replace(base, pipeline=pipeline.name, dropout=rate)
+            for pipeline in choose(self.pipeline)
+            for name, rate in pipeline.variants.items()
         }
 
 
@@ -56,9 +55,9 @@ def audit(request: Request, *, command: str, console: Console) -> Results:
     """Run what `request` asks for.
 
     Raises:
-        ValueError: unknown stage, unusable batch, or a device that is not there.
+        ValueError: unknown pipeline or stage, unusable batch, or a device that is not there.
     """
-    stages = select(request.stages)
+    stages = select_stages(request.stages, choose(request.pipeline))
     _check_device(request.device)
     batch, skipped = usable_batch(request.batch)
     timings: dict[str, float] = {}
@@ -123,6 +122,7 @@ def progress(console: Console, timings: dict[str, float]) -> Iterator[Say]:
 def _variant(name: str, spec: RunSpec, members: Crew, say: Say, full: bool) -> Evidence:
     evidence = gather(spec, members=members, say=say, variant=name, fresh_repeat=full)
     add_floors(evidence, members=members, say=say)
+    members.fresh()  # networks of several variants at once would not fit into a laptop's memory
     return evidence
 
 

@@ -1,4 +1,4 @@
-"""THE contract between subjects: the ordered stages of the coarse pipeline, what feeds them and what they yield.
+"""THE contract between subjects: the ordered stages of a pipeline, what feeds them and what they yield.
 
 Axes and shapes of every tensor: docs/architecture.md. An input is named by where the reference run recorded it, as
 `stage/tensor`, or by `batch/<field>` for the batch itself.
@@ -6,118 +6,77 @@ Axes and shapes of every tensor: docs/architecture.md. An input is named by wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
 from parity.batch import Batch
+
+_ALL = "/*"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One named step of the pipeline.
 
-    inputs: argument name of `Subject.replay` -> recorded tensor. Empty for stages whose inputs are assembled (`adam`).
+    inputs: argument name of `Subject.replay` -> recorded tensor; `name/*` stands for every tensor below a name.
+    gradients: the stage whose gradients this one applies; its inputs are assembled by `parity/updates.py`.
     draws: the stage consumes random numbers while dropout is on, so a replay is seeded first.
+    isolated: whether it can be replayed on recorded inputs and held against the recorded outputs.
+    after_update: reads weights that a later stage updates, so a chained difference is no cause of earlier ones.
     """
 
     name: str
     doc: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str] = field(default_factory=dict)
     unit: str = ""
+    gradients: str = ""
     draws: bool = False
+    isolated: bool = True
+    after_update: bool = False
 
 
-_FRAMES = {"image": "batch/image"}
-_TOKENS = {"afn": "action_units/afn", "global_feature": "encoder/global_feature"}
-_MESH = {"vertices": "flame/vertices", "projected": "projection/vertices"}
-_RASTER = {"face_ids": "raster/face_ids", "barycentric": "raster/barycentric"}
-_TERMS = {
-    "out": "sequence/out",
-    "parameters": "encoder/parameters",
-    "image": "batch/image",
-    "landmark": "batch/landmark",
-    "landmark_dense": "batch/landmark_dense",
-    "mask": "batch/mask",
-    **_RASTER,
-}
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """One of the lab's two forks, as the audit sees it.
 
-STAGES: tuple[Stage, ...] = (
-    Stage(name="encoder", doc="frozen ResNet-50: FLAME parameters and global feature of each frame", inputs=_FRAMES),
-    Stage(name="action_units", doc="frozen action-unit network: tokens and 27 node features", inputs=_FRAMES),
-    Stage(name="sequence", doc="BiViT over three frames, training mode", inputs=_TOKENS, draws=True),
-    Stage(name="prediction", doc="BiViT over three frames, evaluation mode", inputs=_TOKENS),
-    Stage(name="deca_codes", doc="DECA's own code entries", inputs={"parameters": "encoder/parameters"}),
-    Stage(
-        name="codes",
-        doc="code entries that are decoded",
-        inputs={"out": "sequence/out", "parameters": "encoder/parameters"},
-    ),
-    Stage(
-        name="flame",
-        doc="FLAME mesh and its three landmark sets",
-        unit="m",
-        inputs={"shape": "codes/shape", "exp": "codes/exp", "pose": "codes/pose"},
-    ),
-    Stage(
-        name="flame_deca",
-        doc="FLAME mesh of DECA's own codes (shown, not trained on)",
-        unit="m",
-        inputs={"shape": "deca_codes/shape", "exp": "deca_codes/exp", "pose": "deca_codes/pose"},
-    ),
-    Stage(name="texture", doc="albedo map", inputs={"tex": "codes/tex"}),
-    Stage(
-        name="projection",
-        doc="scaled orthographic projection to [-1, 1], y down",
-        inputs={
-            "vertices": "flame/vertices",
-            "landmarks2d": "flame/landmarks2d",
-            "landmarks3d": "flame/landmarks3d",
-            "landmarks_dense": "flame/landmarks_dense",
-            "cam": "codes/cam",
-        },
-    ),
-    Stage(name="normals", doc="vertex normals of the mesh and of its projection", inputs=_MESH),
-    Stage(
-        name="raster",
-        doc="face id and barycentric coordinates of each pixel",
-        inputs={"projected": "projection/vertices"},
-    ),
-    Stage(name="attributes", doc="interpolated grid, normals and masks", inputs={**_MESH, **_RASTER}),
-    Stage(
-        name="shading",
-        doc="spherical-harmonics shading",
-        inputs={"normal_images": "attributes/normal_images", "light": "codes/light"},
-    ),
-    Stage(
-        name="rendering",
-        doc="albedo sampled and shaded",
-        inputs={**_MESH, **_RASTER, "albedo": "texture/albedo", "light": "codes/light"},
-    ),
-    Stage(
-        name="features",
-        doc="action-unit and expression features of photograph and rendering",
-        inputs={"image": "batch/centre", "rendered": "rendering/images"},
-    ),
-    Stage(name="losses", doc="each weighted loss term and their sum", inputs=_TERMS, draws=False),
-    Stage(name="code_gradients", doc="gradient of each term with respect to BiViT's output", inputs=_TERMS),
-    Stage(
-        name="gradients",
-        doc="gradient of every trainable parameter",
-        inputs={**_TOKENS, "cotangent": "code_gradients/all_loss"},
-        draws=True,
-    ),
-    Stage(name="adam", doc="Adam moments and parameters after the update", inputs={}),
-)
-NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)
-BY_NAME: Mapping[str, Stage] = {stage.name: stage for stage in STAGES}
+    tree: its folder under legacy/.
+    variants: name -> probability inside dropout; without dropout a step draws nothing, with it both sides draw alike.
+    trained: legacy modules whose parameters are updated, by the stage that updates them.
+    prefixed: that stage's keys begin with the module's name.
+    """
+
+    name: str
+    tree: str
+    variants: Mapping[str, float]
+    stages: tuple[Stage, ...]
+    trained: Mapping[str, tuple[str, ...]]
+    prefixed: frozenset[str] = frozenset()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Stage names in order."""
+        return tuple(stage.name for stage in self.stages)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Stage]:
+        """Stage by name."""
+        return {stage.name: stage for stage in self.stages}
+
+    def select(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The names among `wanted` that this pipeline has, in pipeline order."""
+        return tuple(name for name in self.names if name in wanted)
 
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
-    """The batch under the names that stage inputs use; `batch/centre` is the centre frame [1,3,H,W]."""
-    fields = {name: getattr(batch, name) for name in ("image", "landmark", "landmark_dense", "mask")}
-    return {f"batch/{name}": tensor for name, tensor in fields.items()} | {"batch/centre": batch.image[1:2]}
+    """The batch under the names that stage inputs use.
+
+    `batch/centre` is the centre frame [1,3,H,W], `batch/face_mask` the detail stage's 0/1 mask [3,H,W].
+    """
+    fields = {f"batch/{name}": tensor for name, tensor in batch.tensors.items()}
+    return fields | {"batch/centre": batch.image[1:2], "batch/face_mask": batch.face_mask_BHW}
 
 
 def stage_inputs(stage: Stage, recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,19 +85,14 @@ def stage_inputs(stage: Stage, recorded: Mapping[str, Tensor]) -> dict[str, Tens
     Raises:
         KeyError: the reference did not record an input; the message names it.
     """
-    return {argument: recorded[key].clone() for argument, key in stage.inputs.items()}
-
-
-def select(patterns: str | None) -> tuple[str, ...]:
-    """Stage names from a comma-separated list; None means all.
-
-    Raises:
-        ValueError: an unknown name; the message lists the known ones.
-    """
-    if not patterns:
-        return NAMES
-    wanted = [name.strip() for name in patterns.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in BY_NAME]
-    if unknown:
-        raise ValueError(f"unknown stage {', '.join(unknown)}; known: {', '.join(NAMES)}")
-    return tuple(name for name in NAMES if name in wanted)
+    found: dict[str, Tensor] = {}
+    for argument, key in stage.inputs.items():
+        if not key.endswith(_ALL):
+            found[argument] = recorded[key].clone()
+            continue
+        below = {name: tensor for name, tensor in recorded.items() if name.startswith(key[:-1]) and "@" not in name}
+        if not below:
+            raise KeyError(key)
+        head = argument.removesuffix("*")
+        found |= {head + name.removeprefix(key[:-1]): tensor.clone() for name, tensor in below.items()}
+    return found

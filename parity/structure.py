@@ -22,10 +22,10 @@ class StructuralFinding:
     known: Discrepancy | None = None
 
 
-def compare_structure(legacy: Trace, modern: Trace) -> list[StructuralFinding]:
+def compare_structure(legacy: Trace, modern: Trace, pipeline: str = "coarse") -> list[StructuralFinding]:
     """Compare every structural fact either side recorded, the tensor names, and the random draws in order."""
     sides = [{**trace.structure, "tensors": sorted(trace.tensors), "draws": trace.draws} for trace in (legacy, modern)]
-    registered = {entry.fact: entry for entry in REGISTRY}
+    registered = {entry.fact: entry for entry in REGISTRY if entry.pipeline == pipeline}
     facts = list(dict.fromkeys([*sides[0], *sides[1]]))
     return [_compare_fact(fact, sides[0].get(fact), sides[1].get(fact), registered.get(fact)) for fact in facts]
 

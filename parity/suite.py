@@ -12,9 +12,9 @@ from parity.audit import crew, trace_key
 from parity.files import CACHE
 from parity.golden import diff_goldens, golden_folder, golden_index, refuse_altered_legacy, remove_orphans
 from parity.golden_check import name_of, record_golden
+from parity.pipelines import PIPELINES
 from parity.schema import Results, Row
 from parity.session import Request, audit, progress, usable_batch
-from parity.stages import NAMES
 from parity.verdict import SAME
 from parity.worker import trace_to
 
@@ -26,6 +26,7 @@ def request_of(config: pytest.Config) -> Request:
     """The audit that the command line's options describe."""
     return Request(
         batch=config.getoption("--parity-batch"),
+        pipeline=config.getoption("--parity-pipeline"),
         device=config.getoption("--parity-device"),
         seed=config.getoption("--parity-seed"),
         full=config.getoption("--parity-full"),
@@ -35,7 +36,8 @@ def request_of(config: pytest.Config) -> Request:
 def items(config: pytest.Config) -> list[tuple[str, str, str]]:
     """(variant, mode, stage) of every item; the joined id is what a report row's repeat command names."""
     request = request_of(config)
-    return list(product(request.variants(request.batch), MODES, NAMES))
+    variants = {name: PIPELINES[spec.pipeline].names for name, spec in request.variants(request.batch).items()}
+    return [(name, mode, stage) for name, stages in variants.items() for mode, stage in product(MODES, stages)]
 
 
 def session_results(config: pytest.Config) -> Results:

@@ -55,10 +55,12 @@ def _stage_table(results: Results) -> Table:
     for name in ("relative L2", "floor", "x floor"):
         table.add_column(name, justify="right", no_wrap=True)
     worst = worst_by_stage(results)
+    several = len({stage.pipeline for stage in results.stages}) > 1
     for stage in results.stages:
-        row = worst.get((stage.name, "isolated")) if _is_culprit(stage.isolated) else None
-        row = row or worst.get((stage.name, "chained")) or worst.get((stage.name, "isolated"))
-        table.add_row(stage.name, _word(stage.isolated), _word(stage.chained), *_figures(row))
+        isolated, chained = (worst.get((stage.pipeline, stage.name, mode)) for mode in ("isolated", "chained"))
+        row = isolated if _is_culprit(stage.isolated) else chained or isolated
+        name = f"{stage.pipeline}/{stage.name}" if several else stage.name
+        table.add_row(name, _word(stage.isolated), _word(stage.chained), *_figures(row))
     return table
 
 

@@ -51,6 +51,11 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=_SEVERITY.__getitem__, default=Verdict.NOT_EXERCISED)
 
 
+def overall(verdicts: Iterable[Verdict]) -> Verdict:
+    """The word for a whole audit: the most severe one of what was exercised."""
+    return worst(word for word in verdicts if word is not Verdict.NOT_EXERCISED)
+
+
 def exit_code(verdicts: Iterable[Verdict]) -> int:
     """0 same, 1 not the same, 2 cannot tell; `not exercised` beside real agreement does not spoil it."""
     words = set(verdicts)

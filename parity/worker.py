@@ -6,30 +6,32 @@ time without sharing memory, generators or global settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fixtures import seeded
 from modern.assets import load_head
-from parity.batch import Batch, load_batch
+from parity.batch import FRAMES, Batch, load_batch
 from parity.comparison import Drift, compare
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.noise import Floors, chained_floor, isolated_floor, widen
-from parity.perturb import perturbed
+from parity.perturb import perturbed_batch
+from parity.pipelines import PIPELINES
 from parity.randomness import seed_everything
-from parity.stages import BY_NAME, batch_tensors, stage_inputs
-from parity.subject import Plan, Setup, Subject
+from parity.stages import Pipeline, Stage, batch_tensors, stage_inputs
+from parity.subject import DetailSetup, Plan, Setup, Subject
 from parity.trace import Trace, load_trace, save_trace
-from parity.weights import seeded_weights
+from parity.updates import UPDATES, repeated_update, update_inputs
+from parity.weights import audited_detail_weights, seeded_weights
 
 HEAD = ROOT / "fixtures" / "assets" / "head.npz"
-ADAM_UPDATES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class RunSpec:
     """One run, as plain values. `weights_prefix` names the seeded weights."""
 
     batch: str
+    pipeline: str = "coarse"
     dropout: float = 0.0
     steps: int = 1
     seed: int = 0
@@ -53,14 +56,23 @@ def batch_of(spec: RunSpec) -> Batch:
     return load_batch(spec.batch)
 
 
-@lru_cache(maxsize=1)
-def setup_of(spec: RunSpec) -> Setup:
+def pipeline_of(spec: RunSpec) -> Pipeline:
+    """The stages of a run."""
+    return PIPELINES[spec.pipeline]
+
+
+@lru_cache(maxsize=2)
+def setup_of(spec: RunSpec) -> Setup | DetailSetup:
     """What both subjects of a run are built from."""
-    return Setup(
-        weights=seeded_weights(spec.weights_prefix),
-        head=load_head(Path(spec.head)),
-        overrides=dict(spec.overrides),
-        dropout=spec.dropout,
+    head, overrides = load_head(Path(spec.head)), dict(spec.overrides)
+    if spec.pipeline == "coarse":
+        weights = seeded_weights(spec.weights_prefix)
+        return Setup(weights=weights, head=head, overrides=overrides, dropout=spec.dropout, device=spec.device)
+    return DetailSetup(
+        weights=audited_detail_weights(spec.weights_prefix),
+        head=head,
+        expression_B50=seeded.uniform("exp", (FRAMES, 50), -0.6, 0.6, prefix=spec.weights_prefix),
+        overrides=overrides,
         device=spec.device,
     )
 
@@ -68,14 +80,14 @@ def setup_of(spec: RunSpec) -> Setup:
 @lru_cache(maxsize=2)
 def _subject(name: str, spec: RunSpec) -> Subject:
     fix_numerics(threads=spec.threads, deterministic=True)
-    setup = setup_of(spec)
-    if name == "legacy":
-        from parity.legacy_subject import build_legacy
+    build = getattr(import_module(f"parity.{name}_{_MODULES[spec.pipeline]}"), f"build_{name}{_SUFFIX[spec.pipeline]}")
+    built: Subject = build(setup_of(spec))
+    return built
 
-        return build_legacy(setup)
-    from parity.modern_subject import build_modern
 
-    return build_modern(setup)
+# Imported by name and on use: legacy changes global settings on import, and neither subject needs the other.
+_MODULES = {"coarse": "subject", "detail": "detail_subject"}
+_SUFFIX = {"coarse": "", "detail": "_detail"}
 
 
 def trace_to(spec: RunSpec, name: str, folder: Path) -> Path:
@@ -90,57 +102,48 @@ def recorded_world(spec: RunSpec, trace: Trace) -> dict[str, Tensor]:
     return trace.tensors | batch_tensors(batch_of(spec))
 
 
-def adam_inputs(spec: RunSpec, world: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs of the first update: initial weights, recorded gradients, empty moments."""
-    prefix = "gradients/"
-    gradients = {
-        key.removeprefix(prefix): value for key, value in world.items() if key.startswith(prefix) and "@" not in key
-    }
-    weights = setup_of(spec).weights["BiViT"]
-    inputs: dict[str, Tensor] = {"step": torch.tensor(0)}
-    for key, gradient in gradients.items():
-        inputs[f"parameter/{key}"] = weights[key].clone()
-        inputs[f"gradient/{key}"] = gradient
-        inputs[f"exp_avg/{key}"] = torch.zeros_like(gradient)
-        inputs[f"exp_avg_sq/{key}"] = torch.zeros_like(gradient)
-    return inputs
+def inputs_of(spec: RunSpec, stage: Stage, world: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The arguments of a replay of `stage`, recorded or, for an update, assembled."""
+    if stage.gradients:
+        return update_inputs(pipeline_of(spec), stage, setup_of(spec).weights, world)
+    return stage_inputs(stage, world)
 
 
 def replay(spec: RunSpec, name: str, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Replay one stage from CPU tensors to CPU tensors; generators are seeded first where the stage draws."""
-    subject = _subject(name, spec)
-    if stage in BY_NAME and BY_NAME[stage].draws:
+    subject, contract = _subject(name, spec), pipeline_of(spec).by_name
+    if stage in contract and contract[stage].draws:
         seed_everything(spec.seed)
     moved = {key: value.to(spec.device) for key, value in inputs.items()}
     return {key: value.detach().cpu() for key, value in subject.replay(stage, moved).items()}
 
 
 def replays_to(spec: RunSpec, name: str, reference: Path, folder: Path) -> Path:
-    """Replay what no trace holds: the prediction of the initial weights, and several updates with equal gradients.
+    """Replay what no trace holds: predictions of the initial weights, and several updates with equal gradients.
 
     The updates all use the gradients that the reference recorded, so that only the optimizer can make a difference.
     """
-    world = recorded_world(spec, load_trace(reference))
-    trace = Trace(subject=name)
-    trace.put("prediction", replay(spec, name, "prediction", stage_inputs(BY_NAME["prediction"], world)))
-    inputs = adam_inputs(spec, world)
-    gradients = {key: value for key, value in inputs.items() if key.startswith("gradient/")}
-    for step in range(ADAM_UPDATES):
-        inputs = replay(spec, name, "adam", inputs | gradients | {"step": torch.tensor(step)})
-    trace.put("adam", inputs, step=ADAM_UPDATES)
+    world, trace = recorded_world(spec, load_trace(reference)), Trace(subject=name)
+    for stage in pipeline_of(spec).stages:
+        if stage.after_update and stage.inputs:
+            trace.put(stage.name, replay(spec, name, stage.name, inputs_of(spec, stage, world)))
+        if stage.gradients:
+            inputs = inputs_of(spec, stage, world)
+            trace.put(stage.name, repeated_update(stage.name, inputs, partial(replay, spec, name)), step=UPDATES)
     save_trace(trace, folder)
     return folder
 
 
-def isolated(spec: RunSpec, name: str, reference: Path, stages: Iterable[str]) -> dict[str, Drift]:
-    """Drift of each of `stages` replayed by `name` on the reference's recorded inputs, against its recorded outputs."""
+def isolated(spec: RunSpec, name: str, reference: Path) -> dict[str, Drift]:
+    """Drift of each stage replayed by `name` on the reference's recorded inputs, against its recorded outputs."""
     trace = load_trace(reference)
     world, drifts = recorded_world(spec, trace), {}
-    for stage in stages:
-        inputs = adam_inputs(spec, world) if stage == "adam" else stage_inputs(BY_NAME[stage], world)
-        found = replay(spec, name, stage, inputs)
-        for tensor, expected in trace.stage(stage).items():
-            key = f"{stage}/{tensor}"
+    for stage in pipeline_of(spec).stages:
+        if not stage.isolated:
+            continue
+        found = replay(spec, name, stage.name, inputs_of(spec, stage, world))
+        for tensor, expected in trace.stage(stage.name).items():
+            key = f"{stage.name}/{tensor}"
             drifts[key] = compare(expected, found[tensor]) if tensor in found else _absent(expected)
     return drifts
 
@@ -159,18 +162,15 @@ def _absent(expected: Tensor) -> Drift:
 def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -> Floors:
     """The isolated noise floor of one stage, measured on legacy."""
     world = recorded_world(spec, load_trace(reference))
-    inputs = adam_inputs(spec, world) if stage == "adam" else stage_inputs(BY_NAME[stage], world)
+    inputs = inputs_of(spec, pipeline_of(spec).by_name[stage], world)
     return isolated_floor(partial(replay, spec, "legacy"), stage, inputs, draws)
 
 
 def measure_chained(spec: RunSpec, reference: Path, draws: range) -> Floors:
     """The chained noise floor of all stages, measured on legacy."""
     world = recorded_world(spec, load_trace(reference))
-
-    def adam(_: str, current: dict[str, Tensor]) -> dict[str, Tensor]:
-        return replay(spec, "legacy", "adam", adam_inputs(spec, current))
-
-    return chained_floor(partial(replay, spec, "legacy"), world, draws, adam)
+    stages = [stage for stage in pipeline_of(spec).stages if stage.inputs or stage.gradients]
+    return chained_floor(partial(replay, spec, "legacy"), stages, partial(inputs_of, spec), world, draws)
 
 
 def measure_steps(spec: RunSpec, reference: Path, draws: range) -> Floors:
@@ -178,13 +178,8 @@ def measure_steps(spec: RunSpec, reference: Path, draws: range) -> Floors:
     expected, batch, floors = load_trace(reference).tensors, batch_of(spec), Floors()
     plan = Plan(steps=spec.steps, seed=spec.seed, term_gradients=False)
     for draw in draws:
-        found = _subject("legacy", spec).trace(_moved(batch, draw), plan).tensors
+        found = _subject("legacy", spec).trace(perturbed_batch(batch, draw), plan).tensors
         for key in expected.keys() & found.keys():
             if "@" in key:
                 widen(floors, key, compare(expected[key], found[key]))
     return floors
-
-
-def _moved(batch: Batch, draw: int) -> Batch:
-    """The batch with its pixels moved by one ULP, kept within 0..1."""
-    return replace(batch, image=perturbed({"image": batch.image}, draw)["image"].clamp(0, 1))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from parity.report.format import SYMBOLS, figure, slug, tone
-from parity.report.tables import worst_by_stage
+from parity.report.tables import stages_by_pipeline, worst_by_stage
 from parity.schema import Results, Row
 from parity.verdict import Verdict
 
@@ -38,18 +38,19 @@ class LogScale:
         return [10.0**power for power in range(self.low, self.high + 1, step)]
 
 
-def pipeline_chart(results: Results) -> tuple[Markup, Markup]:
+def pipeline_chart(results: Results, pipeline: str) -> tuple[Markup, Markup]:
     """Worst relative L2 of each stage, isolated and chained, against what was allowed; (axis, plot) as two SVGs.
 
     The plot has one column per stage and is meant to stand right under the stage strip.
     """
-    worst = worst_by_stage(results)
+    stages = stages_by_pipeline(results)[pipeline]
+    worst = {key[1:]: row for key, row in worst_by_stage(results).items() if key[0] == pipeline}
     rows = {key: row for key, row in worst.items() if key[1] in _SIDE and row.rel_l2 is not None}
     scale = LogScale([x for row in rows.values() for x in (row.rel_l2 or 0.0, row.bound or 0.0)])
     lines = [_gridline(scale.y(tick)) for tick in [*scale.ticks(), 0.0]]
     marks = []
-    for index, stage in enumerate(results.stages):
-        centre = 100 * (index + 0.5) / len(results.stages)
+    for index, stage in enumerate(stages):
+        centre = 100 * (index + 0.5) / len(stages)
         marks += [_mark(rows[stage.name, mode], mode, centre, scale) for mode in _SIDE if (stage.name, mode) in rows]
     axis = "".join(_label(scale.y(tick), figure(tick).replace("1.0e", "1e")) for tick in [*scale.ticks(), 0.0])
     return _svg("axis", axis, "scale of the chart"), _svg("plot", "".join([*lines, *marks]), "drift by stage")

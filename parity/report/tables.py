@@ -10,15 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from parity.schema import Results, Row
+from parity.schema import Results, Row, StageSummary
 from parity.verdict import Verdict, worst
 
-UPDATE_COLUMNS: Mapping[str, tuple[str, str]] = {
-    "gradient": ("gradients", ""),
-    "exp_avg": ("adam", "exp_avg/"),
-    "exp_avg_sq": ("adam", "exp_avg_sq/"),
-    "parameter": ("adam", "parameter/"),
+# Column -> the stages whose tensors it shows, and the prefix of their names; d_ and g_: the detail stage's updates.
+UPDATE_COLUMNS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "gradient": (("gradients", "d_gradients", "g_gradients"), ""),
+    "exp_avg": (("adam", "d_adam", "g_adam"), "exp_avg/"),
+    "exp_avg_sq": (("adam", "d_adam", "g_adam"), "exp_avg_sq/"),
+    "parameter": (("adam", "d_adam", "g_adam"), "parameter/"),
 }
+LOSS_STAGES = ("losses", "d_losses", "g_losses")
 _SEVERITY = {word: rank for rank, word in enumerate(Verdict)}
 _MODULE = re.compile(r".+?\.layers\.\d+|[^.]+\.[^.]+|[^.]+")
 
@@ -48,13 +50,21 @@ def tally(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
     return {word: counts[word] for word in Verdict if counts[word]}
 
 
-def worst_by_stage(results: Results) -> dict[tuple[str, str], Row]:
-    """(stage, mode) -> its most severe row."""
-    found: dict[tuple[str, str], Row] = {}
+def worst_by_stage(results: Results) -> dict[tuple[str, str, str], Row]:
+    """(pipeline, stage, mode) -> its most severe row."""
+    found: dict[tuple[str, str, str], Row] = {}
     for row in results.rows:
-        key = (row.stage, row.mode)
+        key = (row.pipeline, row.stage, row.mode)
         if key not in found or severity(row) > severity(found[key]):
             found[key] = row
+    return found
+
+
+def stages_by_pipeline(results: Results) -> dict[str, list[StageSummary]]:
+    """Pipeline -> its stages, in order."""
+    found: dict[str, list[StageSummary]] = {}
+    for stage in results.stages:
+        found.setdefault(stage.pipeline, []).append(stage)
     return found
 
 
@@ -66,7 +76,7 @@ def side_checks(results: Results) -> dict[str, dict[Verdict, int]]:
 
 @dataclass(frozen=True)
 class LossTable:
-    """Loss terms of one run in their own order; `isolated` holds the same term replayed on legacy's inputs."""
+    """Loss terms of one run in their own order; `isolated` holds, by a term's row id, its replay on legacy's inputs."""
 
     variant: str
     step: int
@@ -76,16 +86,16 @@ class LossTable:
 
 def loss_tables(results: Results) -> list[LossTable]:
     """One table per (variant, step) with a chained loss."""
-    rows = [row for row in results.rows if row.stage == "losses"]
-    alone = {(row.variant, row.step, row.tensor): row for row in rows if row.mode == "isolated"}
+    rows = [row for row in results.rows if row.stage in LOSS_STAGES]
+    alone = {(row.variant, row.step, row.stage, row.tensor): row for row in rows if row.mode == "isolated"}
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         if row.mode == "chained":
             groups.setdefault((row.variant, row.step), []).append(row)
     tables = []
     for (variant, step), terms in groups.items():
-        isolated = {row.tensor: alone.get((variant, step, row.tensor)) for row in terms}
-        found = {tensor: row for tensor, row in isolated.items() if row is not None}
+        isolated = {row.id: alone.get((variant, step, row.stage, row.tensor)) for row in terms}
+        found = {name: row for name, row in isolated.items() if row is not None}
         tables.append(LossTable(variant, step, terms, found))
     return tables
 
@@ -120,9 +130,10 @@ def update_groups(results: Results, mode: str, variant: str) -> list[UpdateGroup
 
 
 def _place(row: Row, cells: dict[str, dict[str, Row]]) -> None:
-    for column, (stage, prefix) in UPDATE_COLUMNS.items():
-        if row.stage == stage and row.tensor.startswith(prefix):
-            columns = cells.setdefault(row.tensor.removeprefix(prefix).partition("@")[0], {})
+    for column, (stages, prefix) in UPDATE_COLUMNS.items():
+        if row.stage in stages and row.tensor.startswith(prefix):
+            owner = "D/" if row.stage.startswith("d_") else ""  # the discriminator's keys do not name it
+            columns = cells.setdefault(owner + row.tensor.removeprefix(prefix).partition("@")[0], {})
             columns[column] = max(columns.get(column, row), row, key=severity)
 
 

@@ -1,7 +1,7 @@
 import pytest
-from detail_setup import setup
 
 from parity.legacy_detail_subject import build_legacy_detail
+from tests.legacy_detail.detail_setup import setup
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import os
 import numpy as np
 import pytest
 import torch
-from detail_setup import batch, setup
 from torch import nn
 
 from parity.legacy_detail_build import TREE, build_detail_trainer, import_legacy_detail
 from parity.legacy_detail_partial import partial_step
 from parity.legacy_detail_taps import preserved
+from tests.legacy_detail.detail_setup import batch, setup
 
 
 def codes(count=3):

@@ -1,14 +1,19 @@
 """The detail fork as a subject: traces repeat, replays give the traced bytes, nothing is left behind."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from detail_setup import batch, setup
 
+from modern.assets import load_head
 from parity.environment import isolated_numerics
 from parity.legacy_detail_build import NETWORKS, network
 from parity.legacy_detail_subject import build_legacy_detail
 from parity.legacy_detail_taps import GENERATOR, TERMS, cached_raster, frame_locals
 from parity.subject import Plan
+from tests.legacy_detail.detail_setup import batch, setup
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def marks(trainer):
@@ -196,3 +201,33 @@ def test_a_step_repeats_replays_to_the_same_bytes_and_leaves_no_mark(subject):
     assert facts["discriminator_gradients_after_step"]
     assert facts["mutated_inputs"] == []
     assert [facts["optimizers"][name]["tensors"] for name in ("G", "D")] == [36, 12]
+
+
+@pytest.mark.slow
+def test_mesh_stages_follow_from_one_another():
+    head = load_head(ROOT / "fixtures" / "assets" / "head.npz")
+    subject = build_legacy_detail(setup(head=head, surface=None))
+    codes = {"shape": torch.zeros(3, 100), "exp": torch.zeros(3, 50), "pose": torch.zeros(3, 6)}
+    codes["pose"][:, 1] = torch.tensor([0.0, 0.2, -0.2])
+    cam = torch.tensor([[8.0, 0.0, 0.03]]).expand(3, -1).contiguous()
+    mesh = subject.replay("flame", codes)
+    seen = subject.replay("projection", mesh | {"cam": cam})
+    assert seen["landmarks2d"].shape == (3, 68, 2)
+    assert torch.equal(seen["vertices"][..., 0], 8 * mesh["vertices"][..., 0])
+    assert torch.equal(seen["vertices"][..., 2], -8 * mesh["vertices"][..., 2])
+    normals = subject.replay("normals", {"vertices": mesh["vertices"], "projected": seen["vertices"]})
+    raster = subject.replay("raster", {"projected": seen["vertices"]})
+    assert raster["face_ids"].shape == (3, 224, 224)
+    assert int(raster["face_ids"].min()) == -1
+    assert int(raster["face_ids"].max()) < len(head.faces)
+    pixels = subject.replay("attributes", {"vertices": mesh["vertices"], "projected": seen["vertices"], **raster})
+    hit = raster["face_ids"] >= 0
+    assert torch.equal(pixels["alpha_images"][:, 0] == 1, hit)
+    assert not pixels["grid"][~hit].any()
+    texels = subject.replay(
+        "uv_surface",
+        {"vertices": mesh["vertices"], "projected": seen["vertices"], **normals},
+    )
+    island = texels["uv_projected"][0, 2] != 0
+    assert float(texels["uv_projected"][0, 2][island].min()) > 5, "the mesh was moved away from the viewer"
+    assert not texels["uv_normals"][0][:, ~island].any()

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from parity.batch import seeded_batch
+from parity.coarse_stages import COARSE
 from parity.environment import isolated_numerics
 from parity.modern_subject import build_modern
-from parity.stages import STAGES, batch_tensors, stage_inputs
+from parity.stages import batch_tensors, stage_inputs
 from parity.subject import Plan, Setup
 
 
@@ -24,7 +25,7 @@ def test_each_stage_replays_to_the_same_bytes_and_a_trace_leaves_no_mark(subject
         world = first.tensors | batch_tensors(batch)
         unequal = [
             f"{stage.name}/{name}"
-            for stage in STAGES
+            for stage in COARSE.stages
             if stage.name not in ("adam", "prediction")
             for name, value in subject.replay(stage.name, stage_inputs(stage, world)).items()
             if not torch.equal(value, first.tensors[f"{stage.name}/{name}"])

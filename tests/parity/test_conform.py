@@ -17,6 +17,7 @@ from parity.conform_coarse import CoarseRecipe
 from parity.conform_material import load_folder
 from parity.conform_print import print_report
 from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector, as_json
+from parity.environment import isolated_numerics
 from parity.trace import Trace
 
 BUNDLED = Path(__file__).parents[2] / "fixtures" / "conformance"
@@ -138,7 +139,8 @@ def record(folder, prefix, build, names=None):
     save_file({"f64/placeholder": torch.zeros(1)}, folder / "vectors_coarse.safetensors")
     recipe = CoarseRecipe(load_folder(folder, RECIPES).material, build)
     chosen = [name for name in stored if not name.startswith("f64/") and (names is None or names(name))]
-    computed = {name: recipe.compute(name).to(stored[name].dtype) for name in sorted(chosen, key=recipe.order)}
+    with isolated_numerics(threads=1):  # as `check_subject` does; means over two threads round differently
+        computed = {name: recipe.compute(name).to(stored[name].dtype) for name in sorted(chosen, key=recipe.order)}
     assert {name: value.shape for name, value in computed.items()} == {name: stored[name].shape for name in chosen}
     computed["f64/E_flame/parameters"] = torch.zeros(3)
     save_file(
@@ -376,28 +378,3 @@ def test_json_is_strict_and_the_terminal_lists_every_vector(held_back, capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in rows)
     assert "exit code 1" in printed
-
-
-@pytest.mark.slow
-def test_both_subjects_meet_the_bundled_coarse_vectors():
-    report = check_folder(BUNDLED / "coarse", "both")
-    print_report(report)
-    assert report.exit_code == 0
-
-
-@pytest.mark.slow
-def test_modern_meets_the_bundled_deca_base_vectors():
-    report = check_folder(BUNDLED / "deca_base", "modern")
-    print_report(report)
-    assert report.exit_code == 0
-
-
-@pytest.mark.slow
-def test_both_subjects_meet_a_folder_recorded_from_legacy_on_other_weights_inputs_and_head(tmp_path):
-    from parity.legacy_subject import build_legacy
-
-    names = lambda name: not name.startswith(("alt_", "step_dropout"))  # noqa: E731
-    folder = record(tmp_path / "other", "held-back/", build_legacy, names)
-    report = check_folder(folder, "both")
-    print_report(report)
-    assert report.exit_code == 0

@@ -136,17 +136,17 @@ def test_provenance_follows_every_input(tmp_path):
     setup, plan = Setup(weights=weights, head=head), Plan()
     manifest = tmp_path / "MANIFEST.sha256"
     manifest.write_text("abc  deca.py\n")
-    base = provenance(setup, seeded_batch(), plan, manifest)
-    assert base == provenance(setup, seeded_batch(), plan, manifest)
+    base = provenance(setup, seeded_batch(), plan, "", manifest)
+    assert base == provenance(setup, seeded_batch(), plan, "", manifest)
     other = {"BiViT": {"vit.mlp_head.bias": torch.full((127,), 1e-30)}}
-    assert provenance(replace(setup, weights=other), seeded_batch(), plan, manifest).weights != base.weights
-    assert provenance(setup, seeded_batch("p/"), plan, manifest).batch != base.batch
-    assert provenance(replace(setup, dropout=0.1), seeded_batch(), plan, manifest).settings != base.settings
-    assert provenance(setup, seeded_batch(), replace(plan, steps=5), manifest).settings != base.settings
+    assert provenance(replace(setup, weights=other), seeded_batch(), plan, "", manifest).weights != base.weights
+    assert provenance(setup, seeded_batch("p/"), plan, "", manifest).batch != base.batch
+    assert provenance(replace(setup, dropout=0.1), seeded_batch(), plan, "", manifest).settings != base.settings
+    assert provenance(setup, seeded_batch(), replace(plan, steps=5), "", manifest).settings != base.settings
     head.v_template = torch.ones(5, 3)
-    assert provenance(setup, seeded_batch(), plan, manifest).head != base.head
+    assert provenance(setup, seeded_batch(), plan, "", manifest).head != base.head
     manifest.write_text("abd  deca.py\n")
-    assert provenance(setup, seeded_batch(), plan, manifest).legacy != base.legacy
+    assert provenance(setup, seeded_batch(), plan, "", manifest).legacy != base.legacy
 
 
 def test_names_are_safe_for_files():

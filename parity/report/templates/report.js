@@ -1,11 +1,12 @@
 "use strict";
 // Shows what results hold; decides nothing. The state (filter, sort, open row) lives in the address, so a view is a link:
 //   #<row id>                     one row, opened
-//   #?q=v:drift+m:chained&sort=over   a filter; v verdict, m mode, s stage, variant; !word leaves out; other words search
+//   #?q=v:drift+m:chained&sort=over   a filter; v verdict, m mode, s stage, p pipeline, variant; !word leaves out; other words search
 (async () => {
   const CHUNK = 60;
   const SORTS = { over: overFloor, rel: (row) => row.rel_l2, max: (row) => row.max_abs };
-  const KEYS = { v: (row) => row.verdict.replace(" ", "-"), m: (row) => row.mode, s: (row) => row.stage, variant: (row) => row.variant };
+  const KEYS = { v: (row) => row.verdict.replace(" ", "-"), m: (row) => row.mode, s: (row) => row.stage, p: (row) => row.pipeline, variant: (row) => row.variant };
+  const placeOf = (row) => `${row.pipeline}/${row.stage ?? row.name}`; // of a row or a stage
   const byId = (id) => document.getElementById(id);
 
   // ---- small helpers -------------------------------------------------------------------------------------------
@@ -76,6 +77,7 @@
   const raw = new Map(results.rows.map((row) => [row.id, row]));
   const rows = results.rows.map((row) => ({ ...row, ...Object.fromEntries(figures.map((name) => [name, number(row[name])])) }));
   const known = new Map(rows.map((row) => [row.id, row]));
+  const several = new Set(results.stages.map((stage) => stage.pipeline)).size > 1;
   const state = { query: "", sort: "", unfolded: new Set(), folded: new Set(), shown: new Map() };
 
   // ---- filter ----------------------------------------------------------------------------------------------------
@@ -138,8 +140,8 @@
     const counts = new Map();
     for (const row of found) counts.set(row.verdict, (counts.get(row.verdict) ?? 0) + 1);
     const parts = Object.keys(verdicts).filter((word) => counts.has(word)).map((word) => badge(word, `${whole(counts.get(word))} ${word}`));
-    const button = make("button", { type: "button", "aria-expanded": isOpen(stage.name, found), "data-stage": stage.name },
-      make("strong", {}, stage.name.replaceAll("_", " ")), make("span", { class: "doc" }, stage.doc), make("span", { class: "parts" }, ...parts));
+    const button = make("button", { type: "button", "aria-expanded": isOpen(placeOf(stage), found), "data-stage": placeOf(stage) },
+      make("strong", {}, stage.name.replaceAll("_", " ")), several ? make("span", { class: "doc" }, stage.pipeline) : null, make("span", { class: "doc" }, stage.doc), make("span", { class: "parts" }, ...parts));
     return make("tr", { class: "stage" }, make("th", { colspan: 9, scope: "rowgroup" }, button));
   }
   // A stage starts open where something is not the same, or where a filter has narrowed it down.
@@ -168,8 +170,8 @@
     table.querySelectorAll("tbody").forEach((part) => part.remove());
     if (state.sort) table.append(body("", found, null));
     else for (const stage of results.stages) {
-      const own = found.filter((row) => row.stage === stage.name);
-      if (own.length) table.append(body(stage.name, own, stageHead(stage, own)));
+      const own = found.filter((row) => placeOf(row) === placeOf(stage));
+      if (own.length) table.append(body(placeOf(stage), own, stageHead(stage, own)));
     }
     byId("shown").textContent = found.length === rows.length ? `${whole(rows.length)} rows` : `${whole(found.length)} of ${whole(rows.length)} rows`;
     if (!found.length) table.append(make("tbody", {}, make("tr", {}, make("td", { colspan: 9, class: "none" }, "No row matches this filter."))));
@@ -177,7 +179,7 @@
   }
   function renderChips() {
     const active = new Set(words(state.query));
-    const groups = [["v", Object.keys(verdicts).map((word) => word.replace(" ", "-"))], ...["m", "variant"].map((key) => [key, [...new Set(rows.map(KEYS[key]))]])];
+    const groups = [["v", Object.keys(verdicts).map((word) => word.replace(" ", "-"))], ...[...(several ? ["p"] : []), "m", "variant"].map((key) => [key, [...new Set(rows.map(KEYS[key]))]])];
     byId("chips").replaceChildren(...groups.map(([key, names]) => {
       const others = rows.filter(matcher(words(state.query).filter((word) => !word.startsWith(`${key}:`)).join(" ")));
       return make("div", {}, ...names.map((name) => {
@@ -246,9 +248,9 @@
   function reveal(id) {
     const row = known.get(id);
     if (!matcher(state.query)(row)) Object.assign(state, { query: "" });
-    state.unfolded.add(row.stage);
-    const group = state.sort ? "" : row.stage;
-    const inGroup = matching().filter((other) => state.sort || other.stage === row.stage);
+    state.unfolded.add(placeOf(row));
+    const group = state.sort ? "" : placeOf(row);
+    const inGroup = matching().filter((other) => state.sort || placeOf(other) === placeOf(row));
     state.shown.set(group, Math.max(state.shown.get(group) ?? CHUNK, inGroup.indexOf(row) + 10));
     byId("query").value = state.query;
     render();

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from parity.files import ROOT
+from parity.pipelines import PIPELINES
 from parity.schema import Histogram, Row, StageSummary
-from parity.stages import BY_NAME
 from parity.verdict import Verdict, worst
 
+BY_NAME = PIPELINES["coarse"].by_name
 C = 5.0
 CULPRIT = "texture"
 KEYS = json.loads((ROOT / "fixtures" / "conformance" / "coarse" / "keys.json").read_text())["BiViT"]
@@ -118,6 +119,7 @@ class _Maker:
         unit = BY_NAME[stage].unit
         return Row(
             id=id_,
+            pipeline="coarse",
             stage=stage,
             tensor=tensor,
             mode=mode,
@@ -204,7 +206,11 @@ def summaries(rows: list[Row]) -> list[StageSummary]:
 
     return [
         StageSummary(
-            name=name, doc=stage.doc, unit=stage.unit, **{mode: found(name, mode) for mode in ("isolated", "chained")}
+            pipeline="coarse",
+            name=name,
+            doc=stage.doc,
+            unit=stage.unit,
+            **{mode: found(name, mode) for mode in ("isolated", "chained")},
         )
         for name, stage in BY_NAME.items()
     ]

@@ -54,8 +54,8 @@ def batch_rigid_transform(rot_mats, joints, parents, dtype=torch.float32):
     joints = torch.unsqueeze(joints, dim=-1)
     rel_joints = joints.clone()
     rel_joints[:, 1:] -= joints[:, parents[1:]]
-    transforms_mat = transform_mat(rot_mats.view(-1, 3, 3), rel_joints.reshape(-1, 3, 1))
-    transforms_mat = transforms_mat.view(-1, joints.shape[1], 4, 4)
+    transforms_mat = transform_mat(rot_mats.reshape(-1, 3, 3), rel_joints.reshape(-1, 3, 1))
+    transforms_mat = transforms_mat.reshape(-1, joints.shape[1], 4, 4)
     transform_chain = [transforms_mat[:, 0]]
     for i in range(1, parents.shape[0]):
         transform_chain.append(torch.matmul(transform_chain[parents[i]], transforms_mat[:, i]))
