@@ -20,7 +20,7 @@ from torch import Tensor
 from parity.conform_coarse import CoarseRecipe
 from parity.conform_deca_base import DecaBaseRecipe
 from parity.conform_detail import DetailRecipe
-from parity.conform_detail_facts import recorded_facts
+from parity.conform_detail_facts import amended, recorded_facts
 from parity.conform_judge import Recipe, judged_vector, known_vector, told, unjudged_vector
 from parity.conform_material import Material, Vectors, load_folder
 from parity.conform_noise import undecided
@@ -60,11 +60,14 @@ def check_folder(folder: Path, subject: str = "both", device: str = "cpu", say: 
     try:
         if subject not in (*SUBJECTS, "both"):
             raise ConformError(f"unknown subject {subject!r}: expected legacy, modern or both")
-        stem = load_folder(folder, RECIPES).material.stem  # refused here before anything is built
+        vectors = load_folder(folder, RECIPES)  # refused here before anything is built
+        _with_facts(vectors)
     except ConformError as error:
         return ConformReport(folder=str(folder), device=device, problem=str(error))
     if subject == "both":
-        reports = _in_processes(folder, SUBJECTS, device, say, at_once=1 if stem in ONE_BY_ONE else len(SUBJECTS))
+        reports = _in_processes(
+            folder, SUBJECTS, device, say, at_once=1 if vectors.material.stem in ONE_BY_ONE else len(SUBJECTS)
+        )
     else:
         reports = [check_subject(folder, subject, device, say)]
     return ConformReport(folder=str(folder), device=device, subjects=tuple(reports))
@@ -127,6 +130,8 @@ def _with_facts(vectors: Vectors) -> tuple[dict[str, Tensor], dict[str, Rule | N
         facts = FACTS[stem](vectors) if stem in FACTS else {}
     except (LookupError, TypeError, ValueError) as error:
         raise ConformError(f"{vectors.material.folder / stem}.json: unexpected content ({told(error)})") from error
+    if stem == DETAIL:
+        rules = {name: rule and amended(name, rule) for name, rule in rules.items()}
     for name, (value, rule) in facts.items():
         recorded[name], rules[name] = value, rule
     return recorded, rules

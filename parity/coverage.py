@@ -110,6 +110,8 @@ def judge(rule: Rule, recorded: Tensor, computed: Tensor, same_face: Tensor | No
     bound = 0.0 if rule.bound is None else rule.bound
     if rule.metric == "raster":
         return _raster(recorded, computed, same_face, bound)
+    if rule.rates:  # a parameter is rounded when it is stored, so two steps of one rate can be a spacing further apart
+        bound += torch.finfo(torch.float32).eps * float(recorded.abs().max())
     figure = METRICS[rule.metric](recorded.to(torch.float64), computed.to(torch.float64))
     return figure, figure <= bound  # a NaN figure is not within any bound
 

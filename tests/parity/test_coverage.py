@@ -7,7 +7,8 @@ import torch
 
 from parity.coverage import ConformError, Rule, judge, load_rules, rule_for
 
-COARSE = Path(__file__).parents[2] / "fixtures" / "conformance" / "coarse" / "coverage.json"
+RECORDED = Path(__file__).parents[2] / "fixtures" / "conformance"
+COARSE, DETAIL = RECORDED / "coarse" / "coverage.json", RECORDED / "detail" / "coverage.json"
 
 
 def test_the_first_matching_rule_wins():
@@ -18,6 +19,28 @@ def test_the_first_matching_rule_wins():
     assert rule_for("render/normals", rules).metric == "rel_max"
     assert rule_for("render/images", rules).metric == "raster"
     assert rule_for("alt_focal/lmk_dense_col2_after", rules).subjects == ("legacy",)
+
+
+def test_parameters_are_bounded_by_the_learning_rate_of_their_optimizer():
+    rules = load_rules(DETAIL)
+    bounds = {
+        "step_synth/weights_after_step0/E_detail/conv1.weight": 2 * 5e-6,
+        "step_synth/weights_after_step0/D/model.0.weight": 2 * 1e-4,
+        "step_synth/weights_after_step1/D_detail/lin.bias": 4 * 5e-6,
+        "step_synth/weights_after_step1/D/l1.bias": 4 * 1e-4,
+    }
+    assert {name: rule_for(name, rules).bound for name in bounds} == pytest.approx(bounds)
+    chosen = rule_for("step_synth/weights_after_step0/D_detail/lin.bias", rules)
+    recorded = torch.full((3,), 0.1)
+    assert judge(chosen, recorded, recorded + 1e-5, None)[1]  # exactly two steps, but for the rounding of 0.1 + 1e-5
+    assert not judge(chosen, recorded, recorded + 1.01e-5, None)[1]
+
+
+def test_a_rule_without_a_bound_is_refused(tmp_path):
+    path = tmp_path / "coverage.json"
+    path.write_text('{"rules": [{"pattern": ".", "subjects": ["legacy"], "metric": "abs", "bound": null}]}')
+    with pytest.raises(ConformError, match="gives no bound"):
+        load_rules(path)
 
 
 def rule(metric, bound):
