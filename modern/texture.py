@@ -34,7 +34,9 @@ class FlameTexture(nn.Module):
     def forward(self, tex_BK: Tensor) -> Tensor:
         """Albedo [B,3,256,256], RGB, about 0..1, not clamped."""
         if self.size % _SIZE == 0 and not (torch.is_grad_enabled() and tex_BK.requires_grad):
-            return torch.stack([self._kept(tex_K) for tex_K in tex_BK]).permute(0, 3, 1, 2).flip(1)
+            kept_BHW3 = torch.stack([self._kept(tex_K) for tex_K in tex_BK])
+            # Planes in memory, as resizing leaves them: means over the map are summed in memory order.
+            return kept_BHW3.permute(0, 3, 1, 2).flip(1).contiguous()
         map_BN = self.mean_N + (self.basis_NK * tex_BK[:, None]).sum(dim=-1)
         bgr_B3HW = map_BN.view(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
         return F.interpolate(bgr_B3HW, (_SIZE, _SIZE), mode="nearest").flip(1)
