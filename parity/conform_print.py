@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from parity.conform_report import ConformReport, Outcome, SubjectReport
-from parity.conform_summary import summary_table
+from parity.conform_summary import common_disagreements, summary_table
 
 _STYLE = {
     Outcome.AGREES: "",
@@ -39,6 +39,8 @@ def print_report(report: ConformReport, console: Console | None = None) -> None:
             slowest = sorted(part.seconds.items(), key=lambda item: -item[1])[:_SLOWEST]
             took = ", ".join(f"{what} {value:.0f} s" for what, value in slowest)
             console.print(f"{part.subject}: {sum(part.seconds.values()):.0f} s, of which {took}", markup=False)
+    if common := common_disagreements(report.subjects):
+        console.print(common, markup=False)
     if report.problem:
         console.print(report.problem, style="bold red", markup=False)
     console.print(f"exit code {report.exit_code}: {_MEANING[report.exit_code]}", markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -52,6 +52,16 @@ def _share(vector: Vector) -> float | None:
     if math.isnan(vector.figure):
         return math.inf
     return vector.figure / vector.bound if vector.bound else math.inf if vector.figure else 0.0
+
+
+def common_disagreements(parts: Sequence[SubjectReport]) -> str:
+    """Who disagrees where, in a sentence: what both sides miss points at the platform or the recipe, not at a side."""
+    wrong = {part.subject: {row.name for row in part.vectors if row.outcome is Outcome.DISAGREES} for part in parts}
+    if len(wrong) < 2 or not any(wrong.values()):
+        return ""
+    shared = set.intersection(*wrong.values())
+    alone = ", ".join(f"{len(names - shared)} only of {subject}" for subject, names in wrong.items())
+    return f"disagreements: {len(shared)} of every subject alike, {alone}"
 
 
 def summary_table(part: SubjectReport) -> Table:

@@ -188,6 +188,8 @@ def record(folder, prefix):
     (folder / "keys.json").write_text(json.dumps(keys))
     (folder / "coverage.json").write_bytes((BUNDLED / "coverage.json").read_bytes())
     document = json.loads((BUNDLED / "vectors_detail.json").read_text()) | {"seed_prefix": prefix}
+    for facts in document["runs"].values():
+        facts["threads"] = 1  # two would only wait for each other on a busy machine
     stored = load_file(BUNDLED / "vectors_detail.safetensors")
     (folder / "vectors_detail.json").write_text(json.dumps(document))
     save_file({"modules/placeholder": torch.zeros(1)}, folder / "vectors_detail.safetensors")

@@ -16,8 +16,8 @@ from parity.conform import RECIPES, check_folder, check_subject
 from parity.conform_detail_table import RUNS
 from parity.conform_material import load_folder
 from parity.conform_print import print_report
-from parity.conform_report import ConformReport, Outcome
-from parity.conform_summary import summarised
+from parity.conform_report import ConformReport, Outcome, SubjectReport, Vector
+from parity.conform_summary import common_disagreements, summarised
 from parity.coverage import ConformError
 from tests.parity.fake_detail import BUNDLED, FakeDetail, record
 
@@ -62,7 +62,6 @@ def test_every_vector_of_another_folder_is_computed(reports):
         assert not outcomes(report, Outcome.NOT_ASKED), subject
         assert not outcomes(report, Outcome.DISAGREES), subject
         assert report.exit_code == 0
-        assert report.switches["threads"] == "2"  # as the recording
     recorded = load_file(BUNDLED / "vectors_detail.safetensors").keys()
     assert recorded <= {vector.name for vector in reports["legacy"].vectors}
     assert not outcomes(reports["legacy"], Outcome.KNOWN)
@@ -202,6 +201,11 @@ def digest(tensor):
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
+def test_threads_are_those_of_the_recording(reports):
+    assert load_folder(BUNDLED, RECIPES).threads == 2
+    assert reports["legacy"].switches["threads"] == "1"  # as the made one says
+
+
 def test_a_recipe_sees_no_expected_value():
     material = load_folder(BUNDLED, RECIPES).material
     assert not material.given
@@ -251,6 +255,20 @@ def test_a_long_report_lists_what_stands_out_and_sums_up_the_rest(reports, capsy
     assert "modules/TDC/body_out" in printed
     assert "step_synth/strided8/uv_z" not in printed
     assert "step_synth/strided8 " in printed
+
+
+def test_what_every_subject_misses_is_told_from_what_one_misses():
+    def part(subject, **words):
+        rows = tuple(Vector(name=name, outcome=word) for name, word in words.items())
+        return SubjectReport(subject=subject, vectors=rows)
+
+    parts = (
+        part("legacy", a=Outcome.DISAGREES, b=Outcome.AGREES),
+        part("modern", a=Outcome.DISAGREES, b=Outcome.DISAGREES),
+    )
+    told = common_disagreements(parts)
+    assert told == "disagreements: 1 of every subject alike, 0 only of legacy, 1 only of modern"
+    assert common_disagreements(parts[:1]) == ""
 
 
 def part_of(folder, runs):
