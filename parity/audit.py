@@ -165,13 +165,16 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
 
 def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, everything: bool) -> dict[str, Floors]:
     spec, reference = evidence.spec, evidence.reference
-    draws, halves = range(DRAWS), (range(0, DRAWS, 2), range(1, DRAWS, 2))
+    halves = (range(0, DRAWS, 2), range(1, DRAWS, 2))  # both processes measure legacy
     pipeline, asked = PIPELINES[spec.pipeline], {key.split("/")[0] for key in needed["isolated"]}
     stages = [stage.name for stage in pipeline.stages if stage.isolated and (everything or stage.name in asked)]
-    jobs = [members.submit("legacy", worker.measure_isolated, spec, reference, stage, draws) for stage in stages]
-    isolated: Floors = {}
-    for job in jobs:
-        isolated |= job.result()
+    isolated, chained = Floors(), Floors()
+    jobs = [
+        members.submit(name, worker.measure_isolated, spec, reference, stage, half)
+        for stage in stages
+        for name, half in zip(SUBJECTS, halves, strict=True)
+    ]
+    _join(isolated, jobs)
     tasks = [worker.measure_chained] if everything or any("@" not in key for key in needed["chained"]) else []
     if spec.steps > 1 and (everything or any("@" in key for key in needed["chained"])):
         tasks.append(worker.measure_steps)
@@ -180,11 +183,15 @@ def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, eve
         for task in tasks
         for name, half in zip(SUBJECTS, halves, strict=True)
     ]
-    chained: Floors = {}
+    _join(chained, jobs)
+    return {"isolated": isolated, "chained": chained}
+
+
+def _join(floors: Floors, jobs: list[Future[Floors]]) -> None:
+    """Let `floors` cover what each job found."""
     for job in jobs:
         for name, floor in job.result().items():
-            chained[name] = chained[name].joined(floor) if name in chained else floor
-    return {"isolated": isolated, "chained": chained}
+            floors[name] = floors[name].joined(floor) if name in floors else floor
 
 
 def floor_name(mode: str, key: str) -> str:

@@ -79,6 +79,16 @@ REGISTRY: tuple[Discrepancy, ...] = (
         since="0.2.0",
     ),
     Discrepancy(
+        id="D31",
+        pipeline="detail",
+        stage="discriminator",
+        fact="draws",
+        legacy=[{"op": "cpu", "shape": None, "p": None, "generator": "cpu"}],
+        modern=[],
+        reason="legacy draws a random picture transform whose result is only shown; modern draws nothing in a step",
+        since="0.2.0",
+    ),
+    Discrepancy(
         id="D36",
         pipeline="detail",
         stage="generator",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -65,6 +65,18 @@ class LegacyDetailSubject:
             name: [list(value.shape), str(value.dtype)] for name, value in trace.tensors.items()
         }
         return trace
+
+    def step_once(self, batch: Batch) -> dict[str, float]:
+        """One training step without taps, for timing; weights stay updated. Returns its losses."""
+        trainer, data = self._trainer, batch.fresh().as_legacy_detail()
+        losses, opdict, final_image, codedict = trainer.training_step(data, 0)
+        cond_img = trainer.transform(opdict["images"].cpu()).to(trainer.device)
+        D_loss, G_loss = trainer.discriminator_step(cond_img, opdict["images"], final_image, losses, codedict)
+        return {name: float(value) for name, value in {**losses, "D_loss": D_loss, "G_loss": G_loss}.items()}
+
+    def economical(self) -> AbstractContextManager[None]:
+        """While inside, equal meshes are rasterised once; for measuring noise, where repeating proves nothing."""
+        return cached_raster()
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra modules, on given inputs.

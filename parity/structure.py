@@ -24,10 +24,22 @@ class StructuralFinding:
 
 def compare_structure(legacy: Trace, modern: Trace, pipeline: str = "coarse") -> list[StructuralFinding]:
     """Compare every structural fact either side recorded, the tensor names, and the random draws in order."""
-    sides = [{**trace.structure, "tensors": sorted(trace.tensors), "draws": trace.draws} for trace in (legacy, modern)]
+    sides = [
+        {**trace.structure, "tensors": sorted(trace.tensors), "draws": _of_a_step(trace.draws)}
+        for trace in (legacy, modern)
+    ]
     registered = {entry.fact: entry for entry in REGISTRY if entry.pipeline == pipeline}
     facts = list(dict.fromkeys([*sides[0], *sides[1]]))
     return [_compare_fact(fact, sides[0].get(fact), sides[1].get(fact), registered.get(fact)) for fact in facts]
+
+
+def _of_a_step(draws: list[dict[str, Any]]) -> list[Any]:
+    """What one step draws, if all steps draw alike; else the draws of each step."""
+    steps: dict[int, list[dict[str, Any]]] = {}
+    for draw in draws:
+        steps.setdefault(draw["step"], []).append({key: value for key, value in draw.items() if key != "step"})
+    kinds = list(steps.values())
+    return kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else kinds
 
 
 def _compare_fact(fact: str, legacy: Any, modern: Any, known: Discrepancy | None) -> StructuralFinding:

@@ -7,6 +7,7 @@ time without sharing memory, generators or global settings.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
@@ -163,14 +164,21 @@ def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -
     """The isolated noise floor of one stage, measured on legacy."""
     world = recorded_world(spec, load_trace(reference))
     inputs = inputs_of(spec, pipeline_of(spec).by_name[stage], world)
-    return isolated_floor(partial(replay, spec, "legacy"), stage, inputs, draws)
+    with _economical(spec):
+        return isolated_floor(partial(replay, spec, "legacy"), stage, inputs, draws)
 
 
 def measure_chained(spec: RunSpec, reference: Path, draws: range) -> Floors:
     """The chained noise floor of all stages, measured on legacy."""
     world = recorded_world(spec, load_trace(reference))
     stages = [stage for stage in pipeline_of(spec).stages if stage.inputs or stage.gradients]
-    return chained_floor(partial(replay, spec, "legacy"), stages, partial(inputs_of, spec), world, draws)
+    with _economical(spec):
+        return chained_floor(partial(replay, spec, "legacy"), stages, partial(inputs_of, spec), world, draws)
+
+
+def _economical(spec: RunSpec) -> AbstractContextManager[None]:
+    subject = _subject("legacy", spec)
+    return subject.economical() if hasattr(subject, "economical") else nullcontext()
 
 
 def measure_steps(spec: RunSpec, reference: Path, draws: range) -> Floors:
