@@ -1,7 +1,8 @@
 """Time and memory of one training step of the detail stage, legacy against modern.
 
 `python -m benchmarks.detail_step` runs each side in a process of its own, on the same batch and weights, and prints
-seconds, peak memory and the two ratios. Building the subject is not timed; peak memory is that of the whole process.
+seconds, peak memory, the two ratios, and whether both found the same losses. Building the subject is not timed; peak
+memory is that of the whole process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 from fixtures import seeded
+from fixtures.weights import audited_detail_weights
 from modern.assets import load_head
 from parity.batch import load_batch
-from parity.subject import DetailSetup, Plan, SyntheticSurface
+from parity.subject import DetailSetup, SyntheticSurface
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SIDES = ("legacy", "modern")
@@ -34,10 +35,11 @@ _MAP, _RASTER = 256, 224
 def main() -> None:
     """Parse the command line and run both sides, or one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--batch", default="seeded", help="as `python -m parity` takes it")
-    parser.add_argument("--head", action="store_true", help="with the bundled head instead of a drawn surface")
+    parser.add_argument("--batch", default="carphone_0040", help="as `python -m parity` takes it")
+    parser.add_argument(
+        "--surface", action="store_true", help="a drawn surface instead of the bundled head: nothing is rasterised"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--traced", action="store_true", help="with the audit's taps, for a side without step_once")
     parser.add_argument("--side", choices=_SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
@@ -48,26 +50,26 @@ def main() -> None:
         print(f"{side:7s} {figures['seconds']:7.1f} s   peak {figures['peak_gb']:5.2f} GB")
     for what, unit in (("seconds", "time"), ("peak_gb", "peak memory")):
         print(f"modern / legacy, {unit}: {found['modern'][what] / found['legacy'][what]:.2f}")
+    print(f"losses: {_compared(found['legacy']['losses'], found['modern']['losses'])}")
+
+
+def _compared(legacy: dict[str, float], modern: dict[str, float]) -> str:
+    shared = [name for name in legacy if name in modern]
+    unequal = [name for name in shared if legacy[name] != modern[name]]
+    if not unequal:
+        return f"all {len(shared)} the same ({', '.join(shared)})"
+    return "; ".join(f"{name} {legacy[name]!r} against {modern[name]!r}" for name in unequal)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Build one side and run one step.
-
-    Raises:
-        SystemExit: if the side has no `step_once` and no trace was asked for.
-    """
+    """Build one side and run one step."""
     torch.set_num_threads(arguments.threads)
-    subject, batch = _builder(arguments.side)(_setup(arguments.head)), load_batch(arguments.batch)
-    step_once = getattr(subject, "step_once", None)
-    if arguments.traced:
-        plan = Plan(steps=1, term_gradients=False)
-        step_once = partial(subject.trace, plan=plan)
-    if step_once is None:
-        raise SystemExit(f"the {arguments.side} subject has no step_once(batch), one step without taps; add --traced")
+    subject, batch = _builder(arguments.side)(_setup(not arguments.surface)), load_batch(arguments.batch)
     start = time.perf_counter()
-    step_once(batch)
+    losses = subject.step_once(batch)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"seconds": seconds, "peak_gb": peak, "losses": losses}
 
 
 def _builder(side: str) -> Callable[[DetailSetup], Any]:
@@ -79,11 +81,7 @@ def _builder(side: str) -> Callable[[DetailSetup], Any]:
 
 def _in_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.detail_step", "--side", side, "--batch", arguments.batch]
-    command += [
-        "--threads",
-        str(arguments.threads),
-        *(f"--{name}" for name in ("head", "traced") if getattr(arguments, name)),
-    ]
+    command += ["--threads", str(arguments.threads), *(["--surface"] if arguments.surface else [])]
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
     done = subprocess.run(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -93,10 +91,8 @@ def _in_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _setup(with_head: bool) -> DetailSetup:
-    from fixtures.weights import seeded_detail_weights
-
     return DetailSetup(
-        weights=seeded_detail_weights(),
+        weights=audited_detail_weights(),
         head=load_head(_ROOT / "fixtures" / "assets" / "head.npz") if with_head else None,
         surface=None if with_head else drawn_surface(),
         expression_B50=seeded.uniform("exp", (3, 50), -0.6, 0.6),

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 from modern.detail.batch import DetailBatch
-from modern.detail.step import DetailOptimizers, DetailOutput, make_optimizers
+from modern.detail.step import (
+    DetailOptimizers,
+    DetailOutput,
+    DiscriminatorUpdate,
+    GeneratorUpdate,
+    make_optimizers,
+)
 from parity.batch import Batch
 from parity.modern_detail_networks import DetailNetworks
 from parity.modern_detail_replay import DetailReplay
@@ -103,35 +111,58 @@ class _Run:
         return self._trace
 
     def _run(self, batch: DetailBatch, step: int) -> tuple[list[str], DetailOutput]:
-        """One training step with taps between its three parts."""
-        put, in_detail = self._trace.put, step in (0, self._plan.steps - 1)
-        output = self._step.losses(batch)
-        for stage, tensors in forward_tensors(output).items():
-            put(stage, tensors, step)
-        if step == 0 and self._plan.term_gradients:
-            put("map_gradients", map_gradients(output))
-        judged = self._step.update_discriminator(output, self._optimizers)
+        """One training step, modern's own, with taps around its parts."""
+        leaked: list[str] = []
+        losses, discriminate, generate = self._step.losses, self._step.update_discriminator, self._step.update_generator
+
+        def forward(batch: DetailBatch) -> DetailOutput:
+            output = losses(batch)
+            for stage, tensors in forward_tensors(output).items():
+                self._trace.put(stage, tensors, step)
+            if step == 0 and self._plan.term_gradients:
+                self._trace.put("map_gradients", map_gradients(output))
+            return output
+
+        def update_discriminator(output: DetailOutput, optimizers: DetailOptimizers) -> DiscriminatorUpdate:
+            judged = discriminate(output, optimizers)
+            leaked.extend(name for name in PAINTERS if gradients(self._by_name[name], name))
+            self._put_discriminator(judged, output, step)
+            return judged
+
+        def update_generator(output: DetailOutput, optimizers: DetailOptimizers) -> GeneratorUpdate:
+            cotangent: list[Tensor] = []
+            hook = output.decoding.uv_z_B1SS.register_hook(lambda gradient: cotangent.append(gradient.clone()))
+            updated = generate(output, optimizers)
+            hook.remove()
+            self._put_generator(updated, cotangent[0], step)
+            return updated
+
+        tap = partial(mock.patch.object, self._step)
+        with (
+            tap("losses", forward),
+            tap("update_discriminator", update_discriminator),
+            tap("update_generator", update_generator),
+        ):
+            report = self._step.train_step(batch, self._optimizers)
+        return leaked, report.output
+
+    def _put_discriminator(self, judged: DiscriminatorUpdate, output: DetailOutput, step: int) -> None:
+        put = self._trace.put
         put("discriminator", {"real": judged.real_B1hw, "fake": judged.fake_B1hw}, step)
         put("d_losses", judged.losses, step)
-        leaked = [name for name in PAINTERS if gradients(self._by_name[name], name)]
-        if in_detail:
+        if self._in_detail(step):
             found = gradients(self._by_name["D"], "D")
             put("d_gradients", {**dropped_parameters(self._networks.setup.weights["D"], "D"), **found}, step)
             put("d_adam", adam_tensors(self._by_name["D"], "D", self._optimizers.discriminator), step)
         self._put_after("D", output, step)
-        self._update_generator(output, step, in_detail)
-        return leaked, output
 
-    def _update_generator(self, output: DetailOutput, step: int, in_detail: bool) -> None:
-        put, cotangent = self._trace.put, []
-        hook = output.decoding.uv_z_B1SS.register_hook(lambda gradient: cotangent.append(gradient.clone()))
-        updated = self._step.update_generator(output, self._optimizers)
-        hook.remove()
+    def _put_generator(self, updated: GeneratorUpdate, cotangent: Tensor, step: int) -> None:
+        put = self._trace.put
         put("adversarial", {"output": updated.judged_B1hw}, step)
         put("g_losses", updated.losses, step)
-        if not in_detail:
+        put("map_cotangent", {"G_loss": cotangent}, step)
+        if not self._in_detail(step):
             return
-        put("map_cotangent", {"G_loss": cotangent[0]}, step)
         for name in PAINTERS:
             found = gradients(self._by_name[name], name)
             put("g_gradients", {f"{name}/{key}": gradient for key, gradient in found.items()}, step)
@@ -140,6 +171,10 @@ class _Run:
         if self._plan.term_gradients:
             for name in PAINTERS:
                 self._put_extras(f"after_G_backward/{name}", gradients(self._by_name[name], name), step)
+
+    def _in_detail(self, step: int) -> bool:
+        """Gradients and optimizer states are many: they are kept of the first and the last step."""
+        return step in (0, self._plan.steps - 1)
 
     def _put_after(self, name: str, output: DetailOutput, step: int) -> None:
         """The discriminator's gradients after its own backward pass, and what legacy adds to them in the other.

@@ -251,25 +251,13 @@ class DetailStep:
     def train_step(self, batch: DetailBatch, optimizers: DetailOptimizers) -> StepReport:
         """Both updates on one batch."""
         output = self.losses(batch)
+        return StepReport(losses=_detached(output.losses | self.update(output, optimizers)), output=output)
+
+    def update(self, output: DetailOutput, optimizers: DetailOptimizers) -> dict[str, Tensor]:
+        """Discriminator first, then the generator against the updated discriminator (detail spec 5); their losses."""
         discriminator = self.update_discriminator(output, optimizers)
         generator = self.update_generator(output, optimizers)
-        return StepReport(losses=_detached(output.losses | discriminator.losses | generator.losses), output=output)
-
-    def _inputs(
-        self, decoding: DetailDecoding, observation: Observation, photograph_B41: Tensor, painted_B41: Tensor
-    ) -> DetailLossInputs:
-        return DetailLossInputs(
-            texture_patch_B3SS=face_patch(decoding.uv_texture_B3SS),
-            texture_gt_patch_B3SS=face_patch(observation.texture_B3SS),
-            visible_patch_B1SS=face_patch(observation.visible_B1SS),
-            uv_z_B1SS=decoding.uv_z_B1SS,
-            uv_shading_B3SS=decoding.uv_shading_B3SS,
-            unseen_B1SS=observation.unseen_B1SS,
-            au_photograph_B41=photograph_B41,
-            au_painted_B41=painted_B41,
-            fixes=self.config.fixes,
-            perceptual=self.perceptual,
-        )
+        return {**discriminator.losses, **generator.losses}
 
 
 def content_terms(losses: dict[str, Tensor]) -> dict[str, Tensor]:

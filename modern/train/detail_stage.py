@@ -43,7 +43,7 @@ class IdentityStep:
 
 
 class AlternatingUpdate:
-    """Discriminator first, then generator (detail spec 5).
+    """The step's two updates.
 
     Attributes:
         optimizers: both, by the names of their files.
@@ -55,8 +55,7 @@ class AlternatingUpdate:
 
     def __call__(self, output: DetailOutput) -> dict[str, Tensor]:
         """Both updates; their losses."""
-        judged = self._step.update_discriminator(output, self._both)
-        return {**judged.losses, **self._step.update_generator(output, self._both).losses}
+        return self._step.update(output, self._both)
 
 
 def optimizers_by_file(optimizers: DetailOptimizers) -> dict[str, Optimizer]:
