@@ -36,7 +36,7 @@ def parity(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def conform(session: nox.Session) -> None:
-    """Check both subjects against the recorded vectors of the original code (detail: about 15 minutes, 11 GB)."""
+    """Check both subjects against the recorded vectors of the original code (detail: 15 minutes or more, 11 GB)."""
     for folder in ("coarse", "deca_base", "detail"):
         session.run(
             python(session),

@@ -286,12 +286,6 @@ def part_of(folder, runs):
     return folder
 
 
-# Total generator gradients with a small displacement are mostly the action-unit term's, which passes a trunk on batch
-# statistics: another processor's rounding alone moves single elements by up to 7e-2, above the 5e-2 of the rule.
-# 1e-1 is what coverage.json allows that term by itself.
-AMPLIFIED = r"^step_synth_small_z/grad_slice/after_G_backward/"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("subject", ["legacy", "modern"])
 def test_real_subjects_meet_the_single_modules_and_a_step(tmp_path, subject):
@@ -300,5 +294,5 @@ def test_real_subjects_meet_the_single_modules_and_a_step(tmp_path, subject):
     (part,) = report.subjects
     assert not part.problem
     assert not outcomes(part, Outcome.NOT_COMPUTED)
-    wrong = {vector.name: vector.figure for vector in part.vectors if vector.outcome is Outcome.DISAGREES}
-    assert all(re.search(AMPLIFIED, name) and figure < 0.1 for name, figure in wrong.items()), wrong
+    assert not outcomes(part, Outcome.DISAGREES)  # another processor's rounding leaves some undecided
+    assert len(outcomes(part, Outcome.UNDECIDED)) < 30
