@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from modern.data.loaders import make_identity_loaders
 from modern.data.sources import Source, split_clips
 from modern.detail.batch import DetailBatch
-from modern.detail.step import DetailOptimizers
+from modern.detail.step import DetailOptimizers, DetailStep
 from modern.train.detail_stage import AlternatingUpdate, IdentityStep
 from modern.train.logging import RunLog
 from modern.train.run_folder import open_run
@@ -48,6 +48,8 @@ class Out:
 
 class TinyDetailStep:
     """Implements what the adapters use of the detail step; `poison` makes a loss of that update NaN."""
+
+    update = DetailStep.update  # the order of the two updates is the real one
 
     def __init__(self, poison: int | None = None) -> None:
         self.model = TinyDetailModel()
