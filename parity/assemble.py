@@ -16,7 +16,7 @@ from parity.gallery import pictures_of
 from parity.noise import DRAWS, C
 from parity.pipelines import PIPELINES
 from parity.report.pictures import frame
-from parity.rows import first_divergence, make_rows
+from parity.rows import born_there, first_divergence, make_rows
 from parity.schema import Finding, FloorEvidence, Goldens, Known, Results, Row, Skipped, StageSummary
 from parity.stages import Pipeline, Stage
 from parity.structure import StructuralFinding
@@ -90,7 +90,7 @@ def answer(first: Evidence, rows: Sequence[Row], findings: Sequence[StructuralFi
     )
     culprit = first_divergence(rows)
     if culprit:
-        kind = "born there" if culprit.mode == "isolated" else f"seen {culprit.mode}"
+        kind = "born there" if born_there(culprit, rows) else f"seen {culprit.mode}"
         return (
             f"No: modern departs from legacy at {culprit.stage} ({culprit.tensor}, {kind}: {culprit.reason}) {scope}."
         )

@@ -17,7 +17,7 @@ from modern.detail.geometry import HeadGeometry, HeadSurface
 from modern.detail.model import DetailCodes, DetailEncoding, pasted
 from modern.detail.networks import condition_map
 from modern.detail.step import DetailOutput, generator_roots, make_optimizers
-from modern.detail.visibility import Observation, face_patch, observe
+from modern.detail.visibility import Observation, face_patches, observe
 from modern.flame import Mesh
 from modern.losses.detail import TOTAL, DetailLossInputs, content_loss, detail_losses
 from modern.renderer import Harmonics, Raster, sh_shading
@@ -40,6 +40,7 @@ from parity.modern_detail_taps import (
 from parity.modern_taps import Tensors, code_tensors, normal_tensors
 
 Inputs = Mapping[str, Tensor]
+_PATCHES = ("texture_patch", "texture_gt_patch", "vis_patch")
 
 
 class DetailReplay:
@@ -99,11 +100,9 @@ class DetailReplay:
             "uv_shading": lambda x: {"uv_shading": sh_shading(x["uv_detail_normals"], x["light"], Harmonics.DECA)},
             "uv_texture": lambda x: {"uv_texture": x["albedo"] * x["uv_shading"]},
             "final_image": _final_image,
-            "patches": lambda x: {
-                "texture_patch": face_patch(x["uv_texture"]),
-                "texture_gt_patch": face_patch(x["texture_gt"]),
-                "vis_patch": face_patch(x["vis"]),
-            },
+            "patches": lambda x: dict(
+                zip(_PATCHES, face_patches(x["uv_texture"], x["texture_gt"], x["vis"]), strict=True)
+            ),
             "losses": self._losses,
             "d_losses": lambda x: self._step.discriminator_losses(x["real"], x["fake"]),
             "g_losses": self._g_losses,

@@ -36,13 +36,46 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def first_divergence(rows: Sequence[Row]) -> Row | None:
-    """The culprit: the first isolated drift in pipeline order, else the first chained, else the first of any mode."""
-    drifting = sorted((row for row in rows if row.verdict is Verdict.DRIFT), key=_read_after_update)
-    for mode in CLAIMS:
-        for row in drifting:
-            if row.mode == mode:
-                return row
-    return drifting[0] if drifting else None
+    """The culprit of the first variant that drifts.
+
+    That is the first isolated drift in pipeline order; unless modern's own run drifts at an earlier stage into which
+    nothing but equal bytes came: then the difference is born there, on a road that the replay does not take. Without an
+    isolated drift it is the first chained one, else the first of any mode.
+    """
+    for variant in dict.fromkeys(row.variant for row in rows):
+        if culprit := _culprit([row for row in rows if row.variant == variant]):
+            return culprit
+    return None
+
+
+def born_there(row: Row, rows: Iterable[Row]) -> bool:
+    """Whether a drift cannot have come in: seen on recorded inputs, or all stages before it are the same bytes."""
+    if row.mode != "chained":
+        return row.mode == "isolated"
+    names = PIPELINES[row.pipeline].names
+    before = [
+        other
+        for other in rows
+        if (other.variant, other.mode, other.step) == (row.variant, "chained", row.step)
+        and names.index(other.stage) < names.index(row.stage)
+        and not _read_after_update(other)
+    ]
+    return all(other.bitwise for other in before)
+
+
+def _culprit(rows: Sequence[Row]) -> Row | None:
+    drifting = sorted(
+        (row for row in rows if row.verdict is Verdict.DRIFT), key=lambda row: (row.step, _read_after_update(row))
+    )
+    isolated, chained = (next((row for row in drifting if row.mode == mode), None) for mode in CLAIMS)
+    if isolated and chained and _earlier(chained, isolated) and born_there(chained, rows):
+        return chained
+    return isolated or chained or (drifting[0] if drifting else None)
+
+
+def _earlier(row: Row, other: Row) -> bool:
+    names = PIPELINES[row.pipeline].names
+    return row.step == 0 and not _read_after_update(row) and names.index(row.stage) < names.index(other.stage)
 
 
 def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:

@@ -21,7 +21,7 @@ from modern.config_detail import DetailConfig
 from modern.detail.batch import DetailBatch
 from modern.detail.model import DetailDecoding, DetailEncoding, DetailModel, pasted
 from modern.detail.networks import condition_map
-from modern.detail.visibility import Observation, face_patch, observe
+from modern.detail.visibility import Observation, face_patches, observe
 from modern.losses.detail import AU_FEATURE, TOTAL, DetailLossInputs, content_loss, detail_losses
 
 _REAL, _FAKE, _CONVINCING = 0.9, 0.1, 1.0
@@ -159,10 +159,13 @@ class DetailStep:
         """The part of `losses` that depends on the displacement."""
         final = self.final_image(decoding, batch)
         picture = final.detach().requires_grad_()
+        painted, photographed, visible = face_patches(
+            decoding.uv_texture_B3SS, observation.texture_B3SS, observation.visible_B1SS
+        )
         inputs = DetailLossInputs(
-            texture_patch_B3SS=face_patch(decoding.uv_texture_B3SS),
-            texture_gt_patch_B3SS=face_patch(observation.texture_B3SS),
-            visible_patch_B1SS=face_patch(observation.visible_B1SS),
+            texture_patch_B3SS=painted,
+            texture_gt_patch_B3SS=photographed,
+            visible_patch_B1SS=visible,
             uv_z_B1SS=decoding.uv_z_B1SS,
             uv_shading_B3SS=decoding.uv_shading_B3SS,
             unseen_B1SS=observation.unseen_B1SS,

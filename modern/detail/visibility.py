@@ -56,6 +56,11 @@ def observe(
     return Observation(texture_B3SS=sampled[:, :3], visible_B1SS=visible, unseen_B1SS=1 - eroded(visible))
 
 
+def face_patches(texture_B3SS: Tensor, texture_gt_B3SS: Tensor, visible_B1SS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The face's part of painted texture, photograph and visibility; they are masked after they are enlarged."""
+    return face_patch(texture_B3SS), face_patch(texture_gt_B3SS), face_patch(visible_B1SS)
+
+
 def face_patch(uv_BCSS: Tensor) -> Tensor:
     """The part of a map that holds the face, enlarged to the size of the map."""
     size = uv_BCSS.shape[-1]
