@@ -20,7 +20,7 @@ from torch import Tensor
 from parity.conform_coarse import CoarseRecipe
 from parity.conform_deca_base import DecaBaseRecipe
 from parity.conform_detail import DetailRecipe
-from parity.conform_detail_facts import amended, recorded_facts
+from parity.conform_detail_facts import recorded_facts
 from parity.conform_judge import Recipe, judged_vector, known_vector, told, unjudged_vector
 from parity.conform_material import Material, Vectors, load_folder
 from parity.conform_noise import undecided
@@ -130,8 +130,6 @@ def _with_facts(vectors: Vectors) -> tuple[dict[str, Tensor], dict[str, Rule | N
         facts = FACTS[stem](vectors) if stem in FACTS else {}
     except (LookupError, TypeError, ValueError) as error:
         raise ConformError(f"{vectors.material.folder / stem}.json: unexpected content ({told(error)})") from error
-    if stem == DETAIL:
-        rules = {name: rule and amended(name, rule) for name, rule in rules.items()}
     for name, (value, rule) in facts.items():
         recorded[name], rules[name] = value, rule
     return recorded, rules

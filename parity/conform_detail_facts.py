@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.conform_detail_table import GENERATOR, is_noise, live_keys, unused_keys
+from parity.conform_detail_table import GENERATOR, live_keys, unused_keys
 from parity.conform_material import Vectors
 from parity.coverage import Rule, rule_for
 
@@ -25,18 +25,6 @@ _EXACT = Rule(pattern="", subjects=BOTH, metric="exact", bound=0.0, note="a coun
 _INFO = Rule(pattern="", subjects=BOTH, metric="info", bound=None, note="coverage.json has no rule for it")
 # "json losses of step 1: 1e-4; adv_G after the update: 1e-4"
 _NOTED = {"later": re.compile(r"losses of step 1: ([\d.e-]+)"), "adv_G": re.compile(r"adv_G[^:;]*: ([\d.e-]+)")}
-
-
-def amended(name: str, rule: Rule) -> Rule:
-    """The rule of a recorded tensor, with one departure from coverage.json.
-
-    Its rule for gradients that leak through the fake image stands before its rule that shows, without judging, the
-    gradients of biases in front of a normalisation. Those are rounding noise around zero (1e-9) after either backward
-    pass, so the second rule is the one that can be met.
-    """
-    if rule.metric == "info" or not is_noise(name):
-        return rule
-    return replace(rule, metric="info", bound=None, note="zero in exact arithmetic; rounding noise, not judged")
 
 
 def recorded_facts(vectors: Vectors) -> dict[str, tuple[Tensor, Rule]]:

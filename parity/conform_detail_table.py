@@ -135,10 +135,6 @@ _BEFORE_NORM = re.compile(
 _UNUSED = re.compile(r"D/l1\.")
 
 
-def is_noise(name: str) -> bool:
-    """Whether a recorded tensor is a gradient that is zero in exact arithmetic."""
-    return "/grad_slice/" in name and _BEFORE_NORM.fullmatch(name.split("/", 3)[-1]) is not None
-
 
 def live_keys(module: str, keys: Iterable[str]) -> list[str]:
     """The parameters of `module` that have a meaningful gradient, in the order of its state dict."""

@@ -20,11 +20,11 @@ from parity.conform_report import Outcome, Vector
 from parity.coverage import Rule, judge
 from parity.noise import C
 from parity.perturb import perturbed, perturbed_batch
-from parity.subject import Plan, Subject
+from parity.subject import DetailSetup, Plan, Subject
 from parity.trace import Trace
 
 DRAWS = 3  # fewer than a noise floor's: too low a noise only leaves a miss a miss
-ROUNDED = ("rel_max", "rel", "abs")  # the other metrics allow for rounding themselves, or for none
+ROUNDED = ("rel_max", "rel", "abs", "ids")  # the other metrics allow for rounding themselves, or for none
 Figure = Callable[[str, Tensor, Tensor], float]
 Build = Callable[[Any], Subject]
 
@@ -43,6 +43,18 @@ class NoisySubject:
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As `Subject.replay`, on moved inputs."""
         return self._subject.replay(stage, perturbed(inputs, self._draw))
+
+
+def noisy_setup(setup: Any, draw: int) -> Any:
+    """A detail setup whose given codes and surface are moved by one ULP; weights and files stay as they are."""
+    if not isinstance(setup, DetailSetup):
+        return setup
+    moved: dict[str, Any] = perturbed({"expression_B50": setup.expression_B50}, draw)
+    if setup.parameters_B236 is not None:
+        moved |= perturbed({"parameters_B236": setup.parameters_B236}, draw)
+    if setup.surface is not None:
+        moved["surface"] = replace(setup.surface, **perturbed(vars(setup.surface), draw))
+    return replace(setup, **moved)
 
 
 def undecided(
@@ -109,7 +121,7 @@ def within_noise(
         open_cases = [name for name in order if missed[name] > C * noise[name]]
         if not open_cases:
             break
-        noisy = around(lambda setup, draw=draw: NoisySubject(build(setup), draw))  # type: ignore[misc]
+        noisy = around(lambda setup, draw=draw: NoisySubject(build(noisy_setup(setup, draw)), draw))  # type: ignore[misc]
         for name in open_cases:
             moved = figure(name, reference[name], noisy.compute(name).detach().cpu())
             noise[name] = max(noise[name], moved)
