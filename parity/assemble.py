@@ -78,6 +78,11 @@ def assemble(
             detail=f"largest drift of legacy against itself under {DRAWS} one-ULP perturbations; bound = {C:g} x floor",
         ),
         timings=timings,
+        resources={
+            f"{trace.subject} ({part.variant})": trace.resources
+            for part in evidence
+            for trace in (part.legacy, part.modern)
+        },
     )
 
 

@@ -135,7 +135,6 @@ _BEFORE_NORM = re.compile(
 _UNUSED = re.compile(r"D/l1\.")
 
 
-
 def live_keys(module: str, keys: Iterable[str]) -> list[str]:
     """The parameters of `module` that have a meaningful gradient, in the order of its state dict."""
     names = {key: f"{module}/{key}" for key in keys}

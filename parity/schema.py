@@ -153,7 +153,10 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """A whole run. `first_divergence` is the id of a row; `timings` are seconds."""
+    """A whole run. `first_divergence` is the id of a row; `timings` are seconds.
+
+    resources: subject and variant -> seconds of its traced run and peak memory of its process in GB, taps included.
+    """
 
     schema: int = SCHEMA
     answer: str
@@ -175,6 +178,7 @@ class Results:
     goldens: Goldens
     floor: FloorEvidence
     timings: dict[str, float]
+    resources: dict[str, dict[str, float]]
 
     @property
     def divergence(self) -> Row | None:

@@ -27,6 +27,7 @@ class Trace:
     structure: plain, comparable facts (key order, aliasing, mutated inputs), see `parity/structure.py`.
     draws: one entry per random draw of a training step: {"step", "op", "shape", "p", "generator"}.
     extras: tensors outside the contract (for example `dropout_masks`), never compared across subjects by the audit.
+    resources: what the run took, `seconds` and `peak_gb` (largest resident memory of its process); shown, not judged.
     """
 
     subject: str
@@ -34,6 +35,7 @@ class Trace:
     structure: dict[str, Any] = field(default_factory=dict)
     draws: list[dict[str, Any]] = field(default_factory=list)
     extras: dict[str, Tensor] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)
 
     def put(self, stage: str, values: Mapping[str, Tensor], step: int = 0) -> None:
         """Copy `values` in under `stage`, suffixed for steps after the first."""
@@ -65,6 +67,7 @@ def save_trace(trace: Trace, folder: Path) -> None:
             "order": list(trace.tensors),
             "structure": trace.structure,
             "draws": trace.draws,
+            "resources": trace.resources,
         }
         (part / "facts.json").write_text(json.dumps(facts))
         if folder.exists():
@@ -86,4 +89,5 @@ def load_trace(folder: Path) -> Trace:
         structure=facts["structure"],
         draws=facts["draws"],
         extras=load_file(folder / "extras.safetensors"),
+        resources=facts["resources"],
     )

@@ -6,12 +6,15 @@ time without sharing memory, generators or global settings.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter
 from typing import Any
 
 from torch import Tensor
@@ -93,8 +96,12 @@ _SUFFIX = {"coarse": "", "detail": "_detail"}
 
 def trace_to(spec: RunSpec, name: str, folder: Path) -> Path:
     """Trace subject `name` once and store the trace in full at `folder`."""
-    plan = Plan(steps=spec.steps, seed=spec.seed)
-    save_trace(_subject(name, spec).trace(batch_of(spec), plan), folder)
+    plan, subject = Plan(steps=spec.steps, seed=spec.seed), _subject(name, spec)
+    start = perf_counter()
+    trace = subject.trace(batch_of(spec), plan)
+    seconds, unit = perf_counter() - start, 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS
+    trace.resources = {"seconds": seconds, "peak_gb": getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    save_trace(trace, folder)
     return folder
 
 

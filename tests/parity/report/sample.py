@@ -119,6 +119,10 @@ def make_results(*, drift: bool = True, keys: int | None = None) -> Results:
         goldens={"state": "missing", "path": "fixtures/golden/cpu-avx2", "detail": "none recorded for this platform"},
         floor={"source": "measured in this run", "draws": 12, "c": C, "detail": "1-ULP moves of every stage's inputs"},
         timings={"legacy trace": 61.2, "modern trace": 48.9, "isolated": 35.0, "noise floor": 120.4, "report": 0.8},
+        resources={
+            "legacy (eval)": {"seconds": 21.4, "peak_gb": 2.6},
+            "modern (eval)": {"seconds": 9.8, "peak_gb": 1.9},
+        },
     )
 
 

@@ -148,6 +148,7 @@ def test_a_run_of_nothing_still_renders(small: Results) -> None:
         draws={},
         structure=[],
         timings={},
+        resources={},
     )
     text = render_report(empty)
     assert "Nothing was skipped." in text
@@ -216,3 +217,7 @@ def test_tones_follow_the_exit_code() -> None:
     assert tones[Verdict.KNOWN] == "same"
     assert tones[Verdict.NOT_EXERCISED] == tones[Verdict.UNSTABLE] == "unclear"
     assert len(set(format.SYMBOLS.values())) == len(Verdict)
+
+
+def test_what_each_side_took_is_shown(text: str) -> None:
+    assert "21 s, peak 2.6 GB" in text
