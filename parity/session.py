@@ -73,6 +73,7 @@ def measure_floors(request: Request, *, console: Console) -> list[Path]:
         for name, spec in request.variants(request.batch).items():
             evidence = gather(spec, members=members, say=say, variant=name)
             add_floors(evidence, members=members, say=say, everything=True)
+            members.fresh()
             paths.append(committed_floors(spec, name))
     return paths
 
