@@ -167,7 +167,8 @@ def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, eve
     spec, reference = evidence.spec, evidence.reference
     halves = (range(0, DRAWS, 2), range(1, DRAWS, 2))  # both processes measure legacy
     pipeline, asked = PIPELINES[spec.pipeline], {key.split("/")[0] for key in needed["isolated"]}
-    stages = [stage.name for stage in pipeline.stages if stage.isolated and (everything or stage.name in asked)]
+    replayed = [stage for stage in pipeline.stages if stage.inputs or stage.gradients]
+    stages = [stage.name for stage in replayed if everything or stage.name in asked]
     isolated, chained = Floors(), Floors()
     jobs = [
         members.submit(name, worker.measure_isolated, spec, reference, stage, half)
@@ -175,9 +176,10 @@ def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, eve
         for name, half in zip(SUBJECTS, halves, strict=True)
     ]
     _join(isolated, jobs)
-    tasks = [worker.measure_chained] if everything or any("@" not in key for key in needed["chained"]) else []
-    if spec.steps > 1 and (everything or any("@" in key for key in needed["chained"])):
-        tasks.append(worker.measure_steps)
+    behind = {key for key in needed["chained"] if worker.behind_update(pipeline, key)}
+    whole_runs = behind or (everything and (spec.steps > 1 or any(stage.after_update for stage in replayed)))
+    tasks = [worker.measure_chained] if everything or needed["chained"] - behind else []
+    tasks += [worker.measure_runs] if whole_runs else []
     jobs = [
         members.submit(name, task, spec, reference, half)
         for task in tasks

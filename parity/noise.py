@@ -67,12 +67,15 @@ def chained_floor(
 ) -> Floors:
     """The floor of every tensor when noise enters at each stage of a whole pass.
 
-    An update's parameters and gradients are not moved once more: its noise is that of the gradients it is given.
+    An update's parameters and gradients are not moved once more: its noise is that of the gradients it is given. Stages
+    that read updated weights are left out: a replay knows only the initial ones.
     """
     floors: Floors = {}
     for draw in draws:
         world = dict(recorded)
         for index, stage in enumerate(stages):
+            if stage.after_update:
+                continue
             inputs = inputs_of(stage, world)
             values = replay(stage.name, inputs if stage.gradients else perturbed(inputs, 1000 * draw + index))
             for name, value in values.items():

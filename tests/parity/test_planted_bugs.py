@@ -59,7 +59,7 @@ BUGS = (
     Bug("light as [3,9]", "eval", "codes.py", '["light"].reshape(-1, *_LIGHT)', '["light"].reshape(-1, 3, 9).transpose(1, 2)', "deca_codes"),
     Bug("no position", "eval", "sequence.py", "torch.cat([class_B1D, frames_BTD], dim=1) + self.position", "torch.cat([class_B1D, frames_BTD], dim=1)", "sequence"),
     Bug("one landmark weight", "eval", "losses/landmarks.py", "_LIDS = (24, 30, 40, 46)", "_LIDS = (24, 30, 40, 47)", "losses"),
-    Bug("bilinear texture", "eval", "texture.py", 'mode="nearest"', 'mode="bilinear"', "texture"),
+    Bug("bilinear texture", "eval", "texture.py", 'mode="nearest"', 'mode="bilinear"', "texture", chained=True),
     Bug("BGR kept", "eval", "texture.py", KEPT, KEPT.replace(".flip(1)", ""), "texture"),
     Bug("Adam eps", "eval", "train/step.py", "lr=config.train.lr, amsgrad=False", "lr=config.train.lr, eps=1e-7", "adam"),
     Bug("dropout at evaluation", "dropout", "model.py", "    model.eval()\n", "", "prediction", chained=True),
