@@ -72,7 +72,7 @@ class LegacyDetailSubject:
         losses, opdict, final_image, codedict = trainer.training_step(data, 0)
         cond_img = trainer.transform(opdict["images"].cpu()).to(trainer.device)
         D_loss, G_loss = trainer.discriminator_step(cond_img, opdict["images"], final_image, losses, codedict)
-        return {name: float(value) for name, value in {**losses, "D_loss": D_loss, "G_loss": G_loss}.items()}
+        return {name: float(value.detach()) for name, value in {**losses, "D_loss": D_loss, "G_loss": G_loss}.items()}
 
     def economical(self) -> AbstractContextManager[None]:
         """While inside, equal meshes are rasterised once; for measuring noise, where repeating proves nothing."""
