@@ -34,6 +34,9 @@ MEND = "pytest parity/ --regen"
 MAX_BYTES = 4_000_000
 # Parameter-wise tensors are many and later steps repeat every stage: a coarser sample keeps a golden small.
 _COARSE_LIMIT = 256
+# Pixels of a photograph: too few samples to show anyone; sketch and fingerprint still tell every change.
+_PHOTOGRAPH_LIMIT = 64
+_PHOTOGRAPHS = ("visibility/texture_gt", "patches/texture_gt_patch", "final_image/final_image")
 _PARAMETER_STAGES = ("gradients/", "adam/", "d_gradients/", "d_adam/", "g_gradients/", "g_adam/")
 
 
@@ -186,6 +189,8 @@ def remove_orphans(folder: Path, kept: Collection[str], *, full_run: bool) -> li
 
 
 def _limit(key: str) -> int:
+    if key.partition("@")[0] in _PHOTOGRAPHS:
+        return _PHOTOGRAPH_LIMIT
     return _COARSE_LIMIT if key.startswith(_PARAMETER_STAGES) or "@" in key else LIMIT
 
 

@@ -286,7 +286,7 @@ def part_of(folder, runs):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("subject", ["legacy", "modern"])
 def test_real_subjects_meet_the_single_modules_and_a_step(tmp_path, subject):
     report = check_folder(part_of(tmp_path / "part", ("modules", "step_synth_small_z")), subject)

@@ -1,4 +1,4 @@
-"""The repository's own subjects against recorded vectors: minutes each."""
+"""The repository's own subjects against recorded vectors. The bundled folders: `nox -s conform`."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pytest
 
 from parity.conform import check_folder
 from parity.conform_print import print_report
-from tests.parity.test_conform import BUNDLED, record
+from tests.parity.test_conform import record
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def agrees(folder: Path, subject: str) -> None:
@@ -16,14 +16,6 @@ def agrees(folder: Path, subject: str) -> None:
     report = check_folder(folder, subject)
     print_report(report)
     assert report.exit_code == 0 or report.only_undecided
-
-
-def test_both_subjects_meet_the_bundled_coarse_vectors():
-    agrees(BUNDLED / "coarse", "both")
-
-
-def test_modern_meets_the_bundled_deca_base_vectors():
-    agrees(BUNDLED / "deca_base", "modern")
 
 
 def test_both_subjects_meet_a_folder_recorded_from_legacy_on_other_weights_inputs_and_head(tmp_path):
