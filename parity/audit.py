@@ -146,6 +146,12 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
     }
     for drifts in evidence.golden.drifts.values():
         needed["chained"] |= _unequal(drifts)
+    # What cannot be replayed (running statistics) has no stored floor: it must not send everything else to be measured.
+    stages = PIPELINES[evidence.spec.pipeline].stages
+    replayable = {stage.name for stage in stages if stage.inputs or stage.gradients}
+    needed = {
+        mode: {key for key in keys if "@" in key or key.split("/")[0] in replayable} for mode, keys in needed.items()
+    }
     if not everything and not any(needed.values()):
         return
     key, committed = floor_key(evidence.spec), committed_floors(evidence.spec, evidence.variant)
