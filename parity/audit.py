@@ -164,7 +164,12 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
     with say(f"{evidence.variant}: noise floor, {DRAWS} draws on legacy (kept for the next run)"):
         evidence.floors = _measure(evidence, needed, members, everything)
     path = committed if everything else CACHE / "floors" / f"{key}.json"
-    facts = {"key": key, "draws": DRAWS, "platform": platform_key(evidence.spec.device), "run": asdict(evidence.spec)}
+    facts = {
+        "key": key,
+        "draws": DRAWS,
+        "platform": platform_key(evidence.spec.device),
+        "run": _settings(evidence.spec),
+    }
     write_floors(path, evidence.floors, facts)
     evidence.floor_source = f"measured in this run, {DRAWS} draws"
 
@@ -240,8 +245,13 @@ def committed_floors(spec: RunSpec, variant: str) -> Path:
 
 
 def _inputs(spec: RunSpec) -> tuple[str, ...]:
+    """What a run is given, by content: where a checkout or a batch lies on disk says nothing about its result."""
     head = hashlib.sha256(Path(spec.head).read_bytes()).hexdigest()
-    return (json.dumps(asdict(spec), sort_keys=True), head, load_batch(spec.batch).digest, platform_key(spec.device))
+    return (json.dumps(_settings(spec), sort_keys=True), head, load_batch(spec.batch).digest, platform_key(spec.device))
+
+
+def _settings(spec: RunSpec) -> dict[str, Any]:
+    return {name: value for name, value in asdict(spec).items() if name not in ("head", "batch")}
 
 
 def _digest(*parts: str) -> str:
