@@ -25,6 +25,7 @@ from parity.files import CACHE, ROOT, tree_digest
 from parity.golden_check import GoldenState, against_golden
 from parity.noise import DRAWS, Floors, read_floors, write_floors
 from parity.pipelines import PIPELINES
+from parity.sources import closure
 from parity.structure import StructuralFinding, compare_structure
 from parity.trace import Trace, load_trace
 from parity.worker import RunSpec
@@ -223,9 +224,10 @@ def compare_traces(reference: Trace, candidate: Trace) -> dict[str, Drift]:
 
 def trace_key(spec: RunSpec, subject: str) -> str:
     """Digest of all that shapes a trace: sources, inputs, settings, platform."""
-    shared = [ROOT / "parity", ROOT / "fixtures", *sorted((ROOT / "modern").glob("asset*.py"))]
-    own = legacy_tree(spec) if subject == "legacy" else ROOT / subject
-    return _digest(subject, tree_digest([own, *shared]), *_inputs(spec))
+    shared = ("parity.trace", "parity.environment", "parity.weights")
+    sources = closure([worker.subject_module(subject, spec.pipeline), *shared]) | {Path(worker.__file__)}
+    own = [legacy_tree(spec)] if subject == "legacy" else []
+    return _digest(subject, tree_digest([*own, *sorted(sources)]), *_inputs(spec))
 
 
 def floor_key(spec: RunSpec) -> str:

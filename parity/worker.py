@@ -84,9 +84,14 @@ def setup_of(spec: RunSpec) -> Setup | DetailSetup:
 @lru_cache(maxsize=2)
 def _subject(name: str, spec: RunSpec) -> Subject:
     fix_numerics(threads=spec.threads, deterministic=True)
-    build = getattr(import_module(f"parity.{name}_{_MODULES[spec.pipeline]}"), f"build_{name}{_SUFFIX[spec.pipeline]}")
+    build = getattr(import_module(subject_module(name, spec.pipeline)), f"build_{name}{_SUFFIX[spec.pipeline]}")
     built: Subject = build(setup_of(spec))
     return built
+
+
+def subject_module(name: str, pipeline: str) -> str:
+    """The module that builds subject `name` of a pipeline."""
+    return f"parity.{name}_{_MODULES[pipeline]}"
 
 
 # Imported by name and on use: legacy changes global settings on import, and neither subject needs the other.

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from parity.audit import committed_floors, floor_key, trace_key
+from parity.files import ROOT
 from parity.noise import read_floors
 from parity.session import FALLBACK, Request, usable_batch
+from parity.sources import closure
 
 BATCH = "carphone_0040"
 
@@ -45,3 +47,10 @@ def test_committed_floors_are_of_this_tree_and_name_no_folder_of_a_machine():
         _, facts = read_floors(path)
         assert facts["key"] == floor_key(spec)
         assert not [value for value in facts["run"].values() if str(value).startswith("/")]
+
+
+def test_what_a_trace_depends_on_is_found_through_imports_alone():
+    found = {path.relative_to(ROOT).as_posix() for path in closure(["parity.modern_detail_subject"])}
+    assert {"modern/detail/step.py", "modern/renderer.py", "parity/randomness.py", "fixtures/seeded.py"} <= found
+    assert not [name for name in found if name.startswith(("legacy", "parity/legacy", "parity/report", "parity/conform"))]
+    assert closure(["torch.nn"]) == set()
