@@ -20,24 +20,6 @@
     node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   }
-  function say(text) {
-    byId("said").textContent = text;
-    byId("said").classList.add("on");
-    setTimeout(() => byId("said").classList.remove("on"), 1400);
-  }
-  async function copy(text) {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      const area = make("textarea", {}, text);
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
-    say("copied");
-  }
-
   // ---- numbers, as parity/report/format.py writes them -----------------------------------------------------------
   const NONE = "\u2013", INFINITY = "\u221e";
   const number = (x) => (typeof x === "string" ? Number(x.replace("inf", "Infinity")) : x);
@@ -278,9 +260,8 @@
 
   // ---- events ----------------------------------------------------------------------------------------------------
   function act(button) {
-    const { copy: text, word, stage, more } = button.dataset;
-    if (text !== undefined) copy(text);
-    else if (word) toggle(word);
+    const { word, stage, more } = button.dataset;
+    if (word) toggle(word);
     else if (stage) {
       const on = button.getAttribute("aria-expanded") !== "true";
       state[on ? "unfolded" : "folded"].add(stage);
@@ -302,7 +283,7 @@
   }
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button"), line = event.target.closest("tr.row"), link = event.target.closest("a[href^='#']");
-    if (button && button.id !== "theme") act(button);
+    if (button && button.id !== "theme" && button.dataset.copy === undefined) act(button);
     else if (link && link.getAttribute("href") === location.hash && link.id !== "download") follow();
     else if (line && !getSelection().toString()) { makeCurrent(line); open(line); }
   });
@@ -329,16 +310,6 @@
   document.querySelectorAll(".pair input").forEach((input) => input.addEventListener("input", () => input.parentElement.style.setProperty("--share", `${input.value}%`)));
   window.addEventListener("hashchange", follow);
   window.addEventListener("beforeprint", () => document.querySelectorAll("#losses details").forEach((part) => { part.open = true; }));
-
-  const themes = ["system", "light", "dark"];
-  function showTheme() { byId("theme").firstElementChild.textContent = document.documentElement.dataset.theme ?? "system"; }
-  byId("theme").addEventListener("click", () => {
-    const next = themes[(themes.indexOf(document.documentElement.dataset.theme ?? "system") + 1) % 3];
-    if (next === "system") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = next;
-    try { localStorage.setItem("parity-theme", next); } catch { /* not remembered */ }
-    showTheme();
-  });
-  showTheme();
 
   // results.json once more, with the pictures put back from the page.
   byId("download").addEventListener("click", (event) => {

@@ -73,7 +73,7 @@ def test_policy_admits_exactly_the_inline_code(page: _Page) -> None:
     def digests(blocks: list[str]) -> list[str]:
         return [f"'sha256-{base64.b64encode(hashlib.sha256(b.encode()).digest()).decode()}'" for b in blocks]
 
-    assert len(page.inline["script"]) == 2
+    assert len(page.inline["script"]) == 3
     rules = dict(rule.strip().split(" ", 1) for rule in page.policy.split(";"))
     assert rules == {
         "default-src": "'none'",
@@ -133,7 +133,7 @@ def test_hostile_text_is_shown_not_run(small: Results) -> None:
     rows = [replace(small.rows[0], reason=HOSTILE, tensor=HOSTILE), *small.rows[1:]]
     text = render_report(replace(small, rows=rows, answer=HOSTILE, environment={HOSTILE: HOSTILE}, command=HOSTILE))
     assert "<img src=x" not in text
-    assert len(_Page(text).inline["script"]) == 2
+    assert len(_Page(text).inline["script"]) == 3
 
 
 def test_a_run_of_nothing_still_renders(small: Results) -> None:
