@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from parity import observer
 from parity.audit import Evidence
 from parity.batch import load_batch
 from parity.environment import fingerprint, platform_key
@@ -100,12 +101,16 @@ def answer(first: Evidence, rows: Sequence[Row], findings: Sequence[StructuralFi
             f"No: modern departs from legacy at {culprit.stage} ({culprit.tensor}, {kind}: {culprit.reason}) {scope}."
         )
     broken = [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]
+    if broken and all(name.startswith(observer.PREFIX) for name in broken):
+        return f"No: the audit's own taps change what they observe ({', '.join(broken)}) {scope}."
     if broken:
         return f"No: the numbers agree, but the structure differs ({', '.join(broken)}) {scope}."
-    doubts = Counter(row.verdict for row in rows if row.verdict in (Verdict.UNSTABLE, Verdict.MISSING, Verdict.ERROR))
+    unclear = (Verdict.UNSTABLE, Verdict.MISSING, Verdict.ERROR)
+    words = [*(row.verdict for row in rows), *(finding.verdict for finding in findings)]
+    doubts = Counter(word for word in words if word in unclear)
     if doubts:
         listed = ", ".join(f"{count} {word}" for word, count in doubts.items())
-        return f"Cannot tell: {listed} among {len(rows)} comparisons {scope}."
+        return f"Cannot tell: {listed} among {len(words)} comparisons {scope}."
     if first.golden.state in ("stale", "corrupt"):
         return f"Cannot tell: {first.golden.detail}"
     if not claims:
@@ -190,9 +195,8 @@ def _not_covered(evidence: Sequence[Evidence]) -> list[Skipped]:
     spec, gaps = evidence[0].spec, []
     if spec.steps == 1:
         gaps.append(Skipped(what="steps after the first", why=FULL_ONLY))
-        gaps.append(
-            Skipped(what="repeat in a fresh process", why=f"{FULL_ONLY}; here each side ran twice in its process")
-        )
+        why = f"{FULL_ONLY}; here each side ran twice in its process, once without taps"
+        gaps.append(Skipped(what="repeat in a fresh process", why=why))
     if spec.device == "cpu":
         why = "no CUDA device" if not torch.cuda.is_available() else "not asked for (--device cuda)"
         gaps.append(

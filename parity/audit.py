@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from parity import worker
+from parity import observer, worker
 from parity.batch import load_batch
 from parity.comparison import Drift, compare
 from parity.environment import platform_key
@@ -94,7 +94,8 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
     """Trace both subjects, repeat them, replay modern on legacy's inputs, and compare everything.
 
     Traces are kept under .cache/traces by a digest of all that shapes them, so an interrupted or repeated run goes on
-    from there; the repeats never come from the cache.
+    from there; the repeats never come from the cache. The repeat is each side's own loop without taps; a second traced
+    run is made where that shows a difference, and, in a fresh process, if `fresh_repeat`.
     """
     folders = {name: CACHE / "traces" / trace_key(spec, name) for name in SUBJECTS}
     with say(f"{variant}: training steps of both subjects"):
@@ -106,23 +107,25 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
         _wait(jobs)
     if fresh_repeat:
         members.fresh()
-    again = {name: CACHE / "repeats" / f"{folder.name}" for name, folder in folders.items()}
     extra = {name: CACHE / "replays" / f"{folder.name}" for name, folder in folders.items()}
     reference = folders["legacy"]
-    with say(f"{variant}: once more, and modern's stages on legacy's inputs"):
-        repeats = [members.submit(name, worker.trace_to, spec, name, again[name]) for name in SUBJECTS]
+    with say(f"{variant}: once more without taps, and modern's stages on legacy's inputs"):
         replays = [members.submit(name, worker.replays_to, spec, name, reference, extra[name]) for name in SUBJECTS]
         isolated = members.submit("modern", worker.isolated, spec, "modern", reference)
         golden = members.submit("legacy", against_golden, spec, variant, folders)
-        _wait([*repeats, *replays, isolated, golden])
+        bare = {name: members.submit(name, worker.observe, spec, name, folders[name]) for name in SUBJECTS}
+        _wait([*replays, isolated, golden, *bare.values()])
+        observed = {name: job.result() for name, job in bare.items()}
+    again = [name for name in SUBJECTS if fresh_repeat or not observed[name].same]
+    repeats = _repeat(spec, again, folders, members=members, say=say, variant=variant)
     with say(f"{variant}: comparing"):
         traces = {name: load_trace(folder) for name, folder in folders.items()}
         drifts = {"chained": compare_traces(traces["legacy"], traces["modern"])}
         drifts["isolated"] = isolated.result() | compare_traces(*(load_trace(extra[name]) for name in SUBJECTS))
         for name in SUBJECTS:
-            drifts[f"repeat:{name}"] = compare_traces(traces[name], load_trace(again[name]))
+            drifts[f"repeat:{name}"] = repeats.get(name) or dict(observed[name].returned)
         drifts |= golden.result().drifts
-    for folder in (*again.values(), *extra.values()):
+    for folder in extra.values():
         shutil.rmtree(folder, ignore_errors=True)
     _prune(CACHE / "traces", keep=set(folders.values()))
     return Evidence(
@@ -132,9 +135,35 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
         legacy=traces["legacy"],
         modern=traces["modern"],
         drifts=drifts,
-        structure=compare_structure(traces["legacy"], traces["modern"], spec.pipeline),
+        structure=[
+            *compare_structure(traces["legacy"], traces["modern"], spec.pipeline),
+            *(finding for name in SUBJECTS for finding in _observed(name, observed[name], repeats)),
+        ],
         golden=golden.result(),
     )
+
+
+def _repeat(
+    spec: RunSpec, names: Sequence[str], folders: dict[str, Path], *, members: Crew, say: Say, variant: str
+) -> dict[str, dict[str, Drift]]:
+    """Trace `names` a second time and compare with the first."""
+    if not names:
+        return {}
+    places = {name: CACHE / "repeats" / folders[name].name for name in names}
+    with say(f"{variant}: {' and '.join(names)} traced a second time"):
+        _wait([members.submit(name, worker.trace_to, spec, name, places[name]) for name in names])
+        drifts = {name: compare_traces(load_trace(folders[name]), load_trace(places[name])) for name in names}
+    for place in places.values():
+        shutil.rmtree(place, ignore_errors=True)
+    return drifts
+
+
+def _observed(
+    name: str, observation: observer.Observation, repeats: dict[str, dict[str, Drift]]
+) -> list[StructuralFinding]:
+    again = repeats.get(name)
+    agree = None if again is None else all(drift.bitwise for drift in again.values())
+    return observer.findings(name, observation, repeats=agree)
 
 
 def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool = False) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from parity.aftermath import state_digests
+from parity.bare import BareLoop
 from parity.batch import Batch
+from parity.legacy_detail_bare import LegacyDetailLoop, running_statistics
 from parity.legacy_detail_build import NETWORKS, build_detail_trainer, network
 from parity.legacy_detail_replay import DetailReplay
 from parity.legacy_detail_taps import (
@@ -25,11 +28,11 @@ from parity.legacy_detail_taps import (
 )
 from parity.legacy_detail_updates import adam_tensors, generator_tensors, map_gradients
 from parity.randomness import record_draws, seed_everything
-from parity.subject import DetailSetup, Plan, Subject
+from parity.subject import DetailSetup, Observable, Plan
 from parity.trace import Trace, snapshot
 
 
-def build_legacy_detail(setup: DetailSetup) -> Subject:
+def build_legacy_detail(setup: DetailSetup) -> Observable:
     """Build the legacy detail trainer from the setup's weights, head or surface, and configuration overrides.
 
     Raises:
@@ -54,25 +57,33 @@ class LegacyDetailSubject:
         """
         trace = Trace(subject=self.name)
         with ExitStack() as stack:
-            stack.enter_context(preserved(self._trainer))
+            loop = stack.enter_context(self.bare())
             if self._has_head:
                 stack.enter_context(cached_raster())
-            self._trainer.configure_optimizers()
             seed_everything(plan.seed)
             for step in range(plan.steps):
                 self._step(trace, batch, plan, step)
+            trace.aftermath = state_digests(loop.networks, loop.optimizers)
         trace.structure["shapes"] = {
             name: [list(value.shape), str(value.dtype)] for name, value in trace.tensors.items()
         }
         return trace
 
+    @contextmanager
+    def bare(self) -> Iterator[BareLoop]:
+        """The loop without taps, its optimizers fresh; weights, buffers and gradients are put back afterwards."""
+        with preserved(self._trainer):
+            self._trainer.configure_optimizers()
+            yield LegacyDetailLoop(self._trainer)
+
+    def touched(self) -> list[object]:
+        """What taps may hook or patch: networks, and the trainer itself."""
+        return [self._trainer, self._trainer.deca, self._trainer.ACG]
+
     def step_once(self, batch: Batch) -> dict[str, float]:
-        """One training step without taps, for timing; weights stay updated. Returns its losses."""
-        trainer, data = self._trainer, batch.fresh().as_legacy_detail()
-        losses, opdict, final_image, codedict = trainer.training_step(data, 0)
-        cond_img = trainer.transform(opdict["images"].cpu()).to(trainer.device)
-        D_loss, G_loss = trainer.discriminator_step(cond_img, opdict["images"], final_image, losses, codedict)
-        return {name: float(value.detach()) for name, value in {**losses, "D_loss": D_loss, "G_loss": G_loss}.items()}
+        """One training step without taps, for timing. Returns its losses."""
+        with self.bare() as loop:
+            return {key: float(value) for key, value in loop.step(batch, 0).items() if value.ndim == 0}
 
     def economical(self) -> AbstractContextManager[None]:
         """While inside, equal meshes are rasterised once; for measuring noise, where repeating proves nothing."""
@@ -138,10 +149,10 @@ class LegacyDetailSubject:
             owned = generator_tensors(trainer, lambda module: dict(module.named_parameters()))
             trace.put("g_gradients", generator_tensors(trainer, lambda module: filled(module, gradients(module))), step)
             trace.put("g_adam", adam_tensors(trainer.optimizer_G, owned), step)
-        trace.put("buffers", _statistics("ACG", trainer.ACG), step)
+        trace.put("buffers", running_statistics("ACG", trainer.ACG), step)
 
     def _extras(self, trace: Trace, taps: Taps, plan: Plan, step: int) -> None:
-        found = _statistics("AUNet", self._trainer.deca.AUNet)
+        found = running_statistics("AUNet", self._trainer.deca.AUNet)
         if plan.term_gradients:
             found["uv_z_gradient_of_D"] = taps.uv_z_gradients[0]
             for name in (*GENERATOR, "D"):
@@ -179,12 +190,6 @@ class LegacyDetailSubject:
 
 def _batchnorm_updates(net: Any) -> int:
     return int(net.backbone.bn1.num_batches_tracked)
-
-
-def _statistics(name: str, net: nn.Module) -> dict[str, Tensor]:
-    """Running statistics by `<name>/<key>`."""
-    kept = ("running_mean", "running_var")
-    return {f"{name}/{key}": value for key, value in net.named_buffers() if key.rsplit(".", 1)[-1] in kept}
 
 
 def _optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

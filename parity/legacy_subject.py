@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from parity.aftermath import state_digests
+from parity.bare import BareLoop
 from parity.batch import Batch
+from parity.legacy_bare import LegacyLoop
 from parity.legacy_build import build_trainer
 from parity.legacy_replay import Replay, adam_tensors, parameter_gradients, term_gradients
-from parity.legacy_taps import Calls, code_entries, forward_stages, tapped
+from parity.legacy_taps import Calls, code_entries, forward_stages, kept_modes, tapped
 from parity.randomness import record_draws, seed_everything
-from parity.subject import Plan, Setup, Subject
+from parity.subject import Observable, Plan, Setup
 from parity.trace import Trace, snapshot
 
 # Fields of the batch and their keys in legacy's batch dict.
 _FIELDS = {"image": "image_224", "landmark": "landmark", "landmark_dense": "landmark_dense", "mask": "mask"}
 
 
-def build_legacy(setup: Setup) -> Subject:
+def build_legacy(setup: Setup) -> Observable:
     """Build the legacy trainer from the setup's weights, head and dotted configuration overrides.
 
     Raises:
@@ -40,22 +44,35 @@ class LegacySubject:
 
     def trace(self, batch: Batch, plan: Plan) -> Trace:
         """Run training steps in the loop's order (step, zero_grad, backward, update), each on a fresh batch."""
-        trainer, trace = self._trainer, Trace(subject=self.name)
-        bivit = trainer.mymodel.BiViT
-        before = {key: snapshot(value) for key, value in bivit.state_dict().items()}
-        trainer.configure_optimizers()
-        try:
+        trace = Trace(subject=self.name)
+        with self.bare() as loop:
             seed_everything(plan.seed)
             for step in range(plan.steps):
                 self._step(trace, batch, plan, step)
-        finally:
-            bivit.load_state_dict(before)
-            for module in (trainer.mymodel, trainer.expression_net, trainer.AU_net):
-                module.zero_grad(set_to_none=True)
+            trace.aftermath = state_digests(loop.networks, loop.optimizers)
         trace.structure["shapes"] = {
             name: [list(value.shape), str(value.dtype)] for name, value in trace.tensors.items()
         }
         return trace
+
+    @contextmanager
+    def bare(self) -> Iterator[BareLoop]:
+        """The loop without taps, its optimizer fresh; weights and gradients are put back afterwards."""
+        trainer = self._trainer
+        bivit = trainer.mymodel.BiViT
+        before = {key: snapshot(value) for key, value in bivit.state_dict().items()}
+        trainer.configure_optimizers()
+        try:
+            yield LegacyLoop(trainer)
+        finally:
+            bivit.load_state_dict(before)
+            for module in (trainer.mymodel, trainer.expression_net, trainer.AU_net):
+                module.zero_grad(set_to_none=True)
+
+    def touched(self) -> list[object]:
+        """What taps may hook or patch: networks, and the trainer itself."""
+        trainer = self._trainer
+        return [trainer, trainer.mymodel, trainer.expression_net, trainer.AU_net]
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra functions, on given inputs.
@@ -85,7 +102,8 @@ class LegacySubject:
             trace.put("gradients", parameter_gradients(trainer), step)
             trace.put("adam", adam_tensors(trainer), step)
         tokens = {"afn": calls.outputs["AUNet"][0][1], "global_feature": calls.outputs["E_flame"][0][1]}
-        trace.put("prediction", self._replay("prediction", tokens), step)
+        with kept_modes(trainer.mymodel):
+            trace.put("prediction", self._replay("prediction", tokens), step)
 
     def _facts(
         self,

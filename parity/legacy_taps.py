@@ -100,6 +100,17 @@ def wrapped(owner: Any, attribute: str, calls: Calls, name: str | None = None) -
         yield
 
 
+@contextmanager
+def kept_modes(network: nn.Module) -> Iterator[None]:
+    """Training and evaluation modes below `network` are afterwards what they were before."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def forward_stages(calls: Calls, opdict: dict[str, Tensor], losses: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Stage -> tensors of one training step, from the taps; features only where active terms computed them."""
     old, ours = calls.outputs["encode"][0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -16,9 +17,11 @@ from modern.detail.step import (
     DetailOutput,
     DiscriminatorUpdate,
     GeneratorUpdate,
-    make_optimizers,
 )
+from parity.aftermath import state_digests
+from parity.bare import BareLoop
 from parity.batch import Batch
+from parity.modern_detail_bare import ModernDetailLoop, detail_batch
 from parity.modern_detail_networks import DetailNetworks
 from parity.modern_detail_replay import DetailReplay
 from parity.modern_detail_taps import (
@@ -33,13 +36,13 @@ from parity.modern_detail_taps import (
 )
 from parity.modern_taps import CODES, Tensors
 from parity.randomness import record_draws, seed_everything
-from parity.subject import DetailSetup, Plan, Subject
+from parity.subject import DetailSetup, Observable, Plan
 from parity.trace import Trace, snapshot
 
 _FROZEN = ("AUNet", "ACG")
 
 
-def build_modern_detail(setup: DetailSetup) -> Subject:
+def build_modern_detail(setup: DetailSetup) -> Observable:
     """Build modern's detail stage from the same weights, head and settings as legacy.
 
     Raises:
@@ -60,8 +63,20 @@ class ModernDetailSubject:
 
     def trace(self, batch: Batch, plan: Plan) -> Trace:
         """Run training steps, each on a fresh copy of `batch`; the subject is put back afterwards."""
+        with self.bare() as loop:
+            trace = _Run(self._networks, batch, plan, self._device, loop.optimizers).trace()
+            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+        return trace
+
+    @contextmanager
+    def bare(self) -> Iterator[BareLoop]:
+        """The loop without taps, its optimizers fresh; weights, buffers and gradients are put back afterwards."""
         with self._networks.put_back():
-            return _Run(self._networks, batch, plan, self._device).trace()
+            yield ModernDetailLoop(self._networks, self._device)
+
+    def touched(self) -> list[object]:
+        """What taps may hook or patch: networks, and the step itself."""
+        return [self._networks.step, self._networks.model, self._networks.by_legacy_name["ACG"]]
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra modules, on given inputs.
@@ -72,27 +87,27 @@ class ModernDetailSubject:
         return self._replay(stage, inputs)
 
     def step_once(self, batch: Batch) -> dict[str, float]:
-        """One training step without taps, for timing; weights stay updated. Returns its losses."""
-        self._networks.model.train()
-        optimizers = make_optimizers(self._networks.model, self._networks.config)
-        report = self._networks.step.train_step(_detail_batch(batch.to(self._device)), optimizers)
-        return {name: float(value) for name, value in report.losses.items()}
+        """One training step without taps, for timing. Returns its losses."""
+        with self.bare() as loop:
+            return {key: float(value) for key, value in loop.step(batch, 0).items() if value.ndim == 0}
 
 
 class _Run:
     """The steps of one trace."""
 
-    def __init__(self, networks: DetailNetworks, batch: Batch, plan: Plan, device: str) -> None:
+    def __init__(
+        self, networks: DetailNetworks, batch: Batch, plan: Plan, device: str, optimizers: Mapping[str, Any]
+    ) -> None:
         self._networks, self._batch, self._plan, self._device = networks, batch, plan, device
         self._by_name, self._step = networks.by_legacy_name, networks.step
         self._trace = Trace(subject=ModernDetailSubject.name)
-        self._optimizers = make_optimizers(networks.model, networks.config)
+        self._optimizers = DetailOptimizers(generator=optimizers["G"], discriminator=optimizers["D"])
 
     def trace(self) -> Trace:
         self._networks.model.train()
         seed_everything(self._plan.seed)
         for step in range(self._plan.steps):
-            batch = _detail_batch(self._batch.fresh().to(self._device))
+            batch = detail_batch(self._batch.fresh().to(self._device))
             counted = self._batches_tracked()
             with record_draws() as draws, Calls(self._by_name) as calls:
                 leaked, output = self._run(batch, step)
@@ -213,10 +228,6 @@ class _Run:
             "module_calls": dict(calls),
             "optimizers": _optimizer_facts(self._optimizers),
         }
-
-
-def _detail_batch(batch: Batch) -> DetailBatch:
-    return DetailBatch(image_B3HW=batch.image, mask_BHW=batch.face_mask_BHW, names=batch.frame_names)
 
 
 def _codes_and_losses(output: DetailOutput, used: DetailBatch, given: Batch) -> dict[str, Any]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from modern.clip import Clip
 from modern.model import evaluating
-from modern.train.step import StepOutput, make_optimizer, update
+from modern.train.step import StepOutput, update
+from parity.aftermath import state_digests
+from parity.bare import BareLoop
 from parity.batch import Batch
+from parity.modern_bare import ModernLoop
 from parity.modern_networks import Networks
 from parity.modern_replay import Replay, clip_of
 from parity.modern_taps import Taps, adam_tensors, parameter_gradients, structure, term_gradients
 from parity.randomness import record_draws, seed_everything
-from parity.subject import Plan, Setup, Subject
+from parity.subject import Observable, Plan, Setup
 from parity.trace import Trace, snapshot
 
 
-def build_modern(setup: Setup) -> Subject:
+def build_modern(setup: Setup) -> Observable:
     """Build modern from the same weights, head and settings as legacy.
 
     Raises:
@@ -42,13 +46,24 @@ class ModernSubject:
     def trace(self, batch: Batch, plan: Plan) -> Trace:
         """Run training steps, each on a fresh copy of `batch`; the weights are put back afterwards."""
         trace = Trace(subject=self.name)
+        with self.bare() as loop:
+            self._run(trace, batch, plan, loop.optimizers["adam"])
+            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+        return trace
+
+    @contextmanager
+    def bare(self) -> Iterator[BareLoop]:
+        """The loop without taps, its optimizer fresh; weights and gradients are put back afterwards."""
         before = {name: snapshot(parameter) for name, parameter in self._model.sequence.named_parameters()}
         try:
-            self._run(trace, batch, plan)
+            yield ModernLoop(self._networks, self._device)
         finally:
             self._model.sequence.load_state_dict(before)
             self._model.zero_grad()
-        return trace
+
+    def touched(self) -> list[object]:
+        """What taps may hook or patch: networks, and the step itself."""
+        return [self._networks.step, self._model, self._networks.expression]
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra functions, on given inputs.
@@ -58,9 +73,8 @@ class ModernSubject:
         """
         return self._replay(stage, inputs)
 
-    def _run(self, trace: Trace, batch: Batch, plan: Plan) -> None:
+    def _run(self, trace: Trace, batch: Batch, plan: Plan, optimizer: torch.optim.Optimizer) -> None:
         self._model.train()
-        optimizer = make_optimizer(self._model, self._networks.config)
         seed_everything(plan.seed)
         for step in range(plan.steps):
             fresh = batch.fresh().to(self._device)

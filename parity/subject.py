@@ -6,12 +6,14 @@ Axes: T frames (3), H W raster rows and columns. Tensor names are `stage/tensor`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from modern.assets import HeadAssets
+from parity.bare import BareLoop
 from parity.batch import Batch
 from parity.trace import Trace
 
@@ -101,4 +103,16 @@ class Subject(Protocol):
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage on given inputs (names without the stage prefix); raises KeyError for an unknown stage."""
+        ...
+
+
+class Observable(Subject, Protocol):
+    """A subject that can also run its own training loop without taps."""
+
+    def bare(self) -> AbstractContextManager[BareLoop]:
+        """The subject's own training loop without taps; afterwards the subject is as it was found."""
+        ...
+
+    def touched(self) -> list[object]:
+        """Networks and objects that taps may hook or patch."""
         ...

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.report.format import NONE, SYMBOLS, figure, times, tone, value
-from parity.report.tables import describe_scope, over_floor, side_checks, tally, worst_by_stage
+from parity.report.tables import describe_scope, is_observer, over_floor, side_checks, tally, worst_by_stage
 from parity.schema import Results, Row
 from parity.verdict import Verdict
 
@@ -77,6 +77,11 @@ def _figures(row: Row | None) -> tuple[str, str, str, str]:
 def _print_side_checks(results: Results, console: Console) -> None:
     for mode, counts in side_checks(results).items():
         line = Text(f"{mode}: ")
+        for verdict, count in counts.items():
+            line.append(_word(verdict)).append(f" {count}  ")
+        console.print(line, highlight=False)
+    if counts := tally(finding.verdict for finding in results.structure if is_observer(finding)):
+        line = Text("taps on against off: ")
         for verdict, count in counts.items():
             line.append(_word(verdict)).append(f" {count}  ")
         console.print(line, highlight=False)

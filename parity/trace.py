@@ -27,6 +27,8 @@ class Trace:
     structure: plain, comparable facts (key order, aliasing, mutated inputs), see `parity/structure.py`.
     draws: one entry per random draw of a training step: {"step", "op", "shape", "p", "generator"}.
     extras: tensors outside the contract (for example `dropout_masks`), never compared across subjects by the audit.
+    aftermath: digests of all that the run left behind before anything was put back, see `parity/aftermath.py`.
+    leftovers: places where something is still hooked, patched or switched after the run; empty as it should be.
     resources: what the run took, `seconds` and `peak_gb` (largest resident memory of its process); shown, not judged.
     """
 
@@ -35,6 +37,8 @@ class Trace:
     structure: dict[str, Any] = field(default_factory=dict)
     draws: list[dict[str, Any]] = field(default_factory=list)
     extras: dict[str, Tensor] = field(default_factory=dict)
+    aftermath: dict[str, str] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
     resources: dict[str, float] = field(default_factory=dict)
 
     def put(self, stage: str, values: Mapping[str, Tensor], step: int = 0) -> None:
@@ -67,6 +71,8 @@ def save_trace(trace: Trace, folder: Path) -> None:
             "order": list(trace.tensors),
             "structure": trace.structure,
             "draws": trace.draws,
+            "aftermath": trace.aftermath,
+            "leftovers": trace.leftovers,
             "resources": trace.resources,
         }
         (part / "facts.json").write_text(json.dumps(facts))
@@ -89,5 +95,7 @@ def load_trace(folder: Path) -> Trace:
         structure=facts["structure"],
         draws=facts["draws"],
         extras=load_file(folder / "extras.safetensors"),
+        aftermath=facts["aftermath"],
+        leftovers=facts["leftovers"],
         resources=facts["resources"],
     )

@@ -21,16 +21,18 @@ from torch import Tensor
 
 from fixtures import seeded
 from modern.assets import load_head
+from parity.aftermath import changed, marks, state_digests
 from parity.batch import FRAMES, Batch, load_batch
 from parity.comparison import Drift, compare
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.noise import Floors, chained_floor, isolated_floor, widen
+from parity.observer import Observation
 from parity.perturb import perturbed_batch
 from parity.pipelines import PIPELINES
 from parity.randomness import seed_everything
 from parity.stages import Pipeline, Stage, batch_tensors, stage_inputs
-from parity.subject import DetailSetup, Plan, Setup, Subject
+from parity.subject import DetailSetup, Observable, Plan, Setup
 from parity.trace import Trace, load_trace, save_trace
 from parity.updates import UPDATES, repeated_update, update_inputs
 from parity.weights import audited_detail_weights, seeded_weights
@@ -82,11 +84,23 @@ def setup_of(spec: RunSpec) -> Setup | DetailSetup:
 
 
 @lru_cache(maxsize=2)
-def _subject(name: str, spec: RunSpec) -> Subject:
+def _subject(name: str, spec: RunSpec) -> Observable:
     fix_numerics(threads=spec.threads, deterministic=True)
+    _before.clear()
+    _before.update(marks())
     build = getattr(import_module(subject_module(name, spec.pipeline)), f"build_{name}{_SUFFIX[spec.pipeline]}")
-    built: Subject = build(setup_of(spec))
+    built: Observable = build(setup_of(spec))
+    _before.update({place: mark for place, mark in marks(built.touched()).items() if place not in _before})
     return built
+
+
+# Marks from before the subject of this process was built; those of the subject itself from right after.
+_before: dict[str, object] = {}
+
+
+def _leftovers(subject: Observable) -> list[str]:
+    """Places that are hooked, patched or switched otherwise than before this process did anything."""
+    return changed(_before, marks(subject.touched()))
 
 
 def subject_module(name: str, pipeline: str) -> str:
@@ -106,8 +120,30 @@ def trace_to(spec: RunSpec, name: str, folder: Path) -> Path:
     trace = subject.trace(batch_of(spec), plan)
     seconds, unit = perf_counter() - start, 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS
     trace.resources = {"seconds": seconds, "peak_gb": getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    trace.leftovers = _leftovers(subject)
     save_trace(trace, folder)
     return folder
+
+
+def observe(spec: RunSpec, name: str, folder: Path) -> Observation:
+    """Run subject `name` bare and hold what it gives out and leaves against its trace at `folder`.
+
+    What is still hooked or patched is looked for after the traced run and again here, after all that this process did.
+    """
+    traced, subject, returned = load_trace(folder), _subject(name, spec), dict[str, Drift]()
+    with subject.bare() as loop:
+        seed_everything(spec.seed)
+        for step in range(spec.steps):
+            found = loop.step(batch_of(spec), step)
+            if step in (0, spec.steps - 1):  # gradients and optimizer states of other steps are not recorded
+                found |= loop.updated()
+            suffix = f"@{step}" if step else ""
+            for key, value in found.items():
+                if (recorded := traced.tensors.get(f"{key}{suffix}")) is not None:
+                    returned[f"{key}{suffix}"] = compare(recorded, value.detach().cpu())
+        bare = state_digests(loop.networks, loop.optimizers)
+    leftovers = {"the traced run": traced.leftovers, "replays and bare run": _leftovers(subject)}
+    return Observation(traced=traced.aftermath, bare=bare, returned=returned, leftovers=leftovers)
 
 
 def recorded_world(spec: RunSpec, trace: Trace) -> dict[str, Tensor]:

@@ -35,6 +35,8 @@ def render_report(results: Results) -> str:
         charts={name: charts.pipeline_chart(results, name) for name in tables.stages_by_pipeline(results)},
         counts=tables.tally(row.verdict for row in results.rows),
         side_checks=tables.side_checks(results),
+        observer=tables.observer_table(results),
+        structure=[finding for finding in results.structure if not tables.is_observer(finding)],
         losses=tables.loss_tables(results),
         updates=_updates(results),
         draws={subject: tables.runs(list(draws)) for subject, draws in results.draws.items()},

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from parity.schema import Results, Row, StageSummary
+from parity.schema import Finding, Results, Row, StageSummary
 from parity.verdict import Verdict, worst
 
 # Column -> the stages whose tensors it shows, and the prefix of their names; d_ and g_: the detail stage's updates.
@@ -22,6 +22,7 @@ UPDATE_COLUMNS: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 LOSS_STAGES = ("losses", "d_losses", "g_losses")
 _SEVERITY = {word: rank for rank, word in enumerate(Verdict)}
+_OBSERVER = re.compile(r"(?P<variant>.+?): observer, (?P<subject>\w+): (?P<kind>.+)")
 _MODULE = re.compile(r".+?\.layers\.\d+|[^.]+\.[^.]+|[^.]+")
 
 
@@ -72,6 +73,30 @@ def side_checks(results: Results) -> dict[str, dict[Verdict, int]]:
     """Verdict counts of the modes that are not a comparison of the two subjects: repeats and goldens."""
     modes = sorted({row.mode for row in results.rows} - {"chained", "isolated"})
     return {mode: tally(row.verdict for row in results.rows if row.mode == mode) for mode in modes}
+
+
+@dataclass(frozen=True)
+class ObserverTable:
+    """Findings about the audit's own taps: kind -> one finding for each of `runs`, None where absent."""
+
+    runs: list[str]
+    kinds: dict[str, list[Finding | None]]
+
+
+def is_observer(finding: Finding) -> bool:
+    """Whether a finding speaks of the audit's own taps."""
+    return _OBSERVER.fullmatch(finding.name) is not None
+
+
+def observer_table(results: Results) -> ObserverTable:
+    """All such findings; a run is called `subject (variant)`."""
+    found = {
+        (f"{match['subject']} ({match['variant']})", match["kind"]): finding
+        for finding in results.structure
+        if (match := _OBSERVER.fullmatch(finding.name))
+    }
+    runs, kinds = (list(dict.fromkeys(key[axis] for key in found)) for axis in (0, 1))
+    return ObserverTable(runs=runs, kinds={kind: [found.get((run, kind)) for run in runs] for kind in kinds})
 
 
 @dataclass(frozen=True)
