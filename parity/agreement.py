@@ -1,4 +1,4 @@
-"""Which values of one replay occur in another, whatever the operations around them are called and how they are ordered."""
+"""Which values of one replay occur in another, whatever the operations around them are and how they are ordered."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Side:
         return max((self._others.nearest(found)[0] for found in step.outputs if found.count), default=0.0)
 
     def _degenerate(self, value: Value) -> bool:
-        """All elements equal although they were computed from others: no evidence, unless made by the same operation."""
+        """All elements equal although computed from others: no evidence, unless made by the same operation."""
         if not value.writers or not value.sketch.constant or value.sketch.count == 1:
             return False
         step = self.tape.steps[value.writers[-1]]

@@ -31,7 +31,7 @@ from parity.worker import RunSpec
 
 DRAWS = 2  # replays on moved inputs that measure the floor of every intermediate value
 Replay = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-_SOURCES = ("ops", "sketch", "tape", "tape_file", "culprit")
+_SOURCES = ("ops", "sketch", "tape", "tape_file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ def keep_legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Path:
 def tape_path(stage: str, reference: Path) -> Path:
     """Where legacy's tape of a stage belongs: a trace's name stands for all that shapes it."""
     sources = tree_digest(ROOT / "parity" / f"{name}.py" for name in _SOURCES)
-    key = hashlib.sha256(f"{reference.name}\0{sources}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{reference.name}\0{sources}\0{DRAWS}".encode()).hexdigest()[:24]
     return CACHE / "tapes" / f"{key}-{stage}.npz"
 
 

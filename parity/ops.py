@@ -33,9 +33,9 @@ class Call:
 
     index: place in call order. op: for example "aten.addmm.default". view: it only looks at memory otherwise.
     module: path of the innermost module, "" outside of any. source: "file:line" of the innermost frame outside torch.
-    backward: whether it computes a gradient; the places are then those of the forward operation, if known, unless Python
-    code of a custom gradient runs it. caller: "file:line" of the innermost frame outside installed packages and the standard library, and
-    function: the name of the function there. scalars: arguments that are no tensors, by name, as text.
+    backward: whether it computes a gradient; the places are then those of the forward operation, if known, unless the
+    Python code of a custom gradient runs it. caller: "file:line" of the innermost frame outside installed packages and
+    the standard library; function: the function there. scalars: arguments that are no tensors, by name, as text.
     """
 
     index: int

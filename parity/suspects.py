@@ -1,6 +1,6 @@
-"""Where two replays of one stage part: the first operation that makes other values out of values that both sides have.
+"""Where two replays of one stage part: the first operation that makes other values out of values that both have.
 
-Both sides are searched from their unequal results backwards along the data, never beyond a value that the other side has
+Both sides are searched from their unequal results backwards along the data, never beyond a value that the other has
 too; so neither the order of operations nor a reformulation that leads to the same value again matters. What remains are
 the operations in between; those whose own inputs are agreed are where the difference is made. Data that is only
 arranged otherwise (transposed, selected, joined) counts as agreed at first; if then the same operation with the same
@@ -150,7 +150,7 @@ def _differences(mine: Step, theirs: Step, here: Side) -> list[str]:
 
 
 def _skipped(mine: Step, theirs: Step, here: Side, there: Side) -> tuple[int, int] | None:
-    """If legacy's step reads what one of its operations made of the value read here: that value's step, and that one."""
+    """Where legacy's step reads what an operation made of the value read here: that value's step, that operation."""
     unknown = [value for value in theirs.inputs if not there.loose(value)]
     keys = {value.sketch.key for value in theirs.inputs}
     spare = [value for value in mine.inputs if value.writers and here.loose(value) and value.sketch.key not in keys]

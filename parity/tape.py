@@ -75,7 +75,7 @@ def record(
 
 
 def with_floors(tape: Tape, moved: Sequence[Tape]) -> Tape:
-    """`tape` with the floors that replays on moved inputs show; steps that another order of operations hides get none."""
+    """`tape` with the floors that replays on moved inputs show; where these run other operations there is none."""
     floors = []
     for index, step in enumerate(tape.steps):
         others = [other.steps[index].outputs for other in moved if _same_step(other, index, step)]
@@ -155,7 +155,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _geometry(tensor: Tensor) -> _Geometry:
-    return (tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
+    return (int(tensor.storage_offset()), tuple(tensor.shape), tuple(tensor.stride()))
 
 
 def _blank(call: Call) -> bool:
