@@ -9,12 +9,13 @@ which is so for CPU tensors; autograd carries the mode along into the threads of
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ class Call:
 
     index: place in call order. op: for example "aten.addmm.default". view: it only looks at memory otherwise.
     module: path of the innermost module, "" outside of any. source: "file:line" of the innermost frame outside torch.
-    backward: whether it computes a gradient; `module` and `source` are then those of the forward operation, if known.
+    backward: whether it computes a gradient; the places are then those of the forward operation, if known, unless the
+    Python code of a custom gradient runs it. caller: "file:line" of the innermost frame outside installed packages and
+    the standard library; function: the function there. scalars: arguments that are no tensors, by name, as text.
     """
 
     index: int
@@ -41,6 +44,9 @@ class Call:
     module: str
     source: str
     backward: bool
+    caller: str = ""
+    function: str = ""
+    scalars: tuple[tuple[str, str], ...] = ()
 
 
 class Listener(Protocol):
@@ -81,12 +87,12 @@ class _Mode(TorchDispatchMode):
         super().__init__()
         self._listener, self._path = listener, path
         self._index = 0
-        self._origins: dict[int, tuple[str, str]] = {}  # sequence number of an autograd node -> module, source
+        self._origins: dict[int, _Origin] = {}  # by the sequence number of an autograd node
         self._next = torch._C._autograd._get_sequence_nr()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        call = self._call(func)
+        call = self._call(func, args, kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._listener.before(call, inputs)
         result = func(*args, **kwargs)
@@ -94,22 +100,68 @@ class _Mode(TorchDispatchMode):
         self._listener.after(call, inputs, outputs)
         return result
 
-    def _call(self, func: Any) -> Call:
+    def _call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         node = torch._C._current_autograd_node()
+        found = _places(sys._getframe(2), backward=node is not None)
         if node is None:
-            where = (self._path[-1] if self._path else "", _source(sys._getframe(2)))
+            where = _Origin(self._path[-1] if self._path else "", *(found or ("", "", "")))
             following = torch._C._autograd._get_sequence_nr()
             for number in range(self._next, following):  # nodes made for this operation, before it is run
                 self._origins[number] = where
             self._next = following
         else:
             number = node._sequence_nr()
-            where = self._origins.get(number, ("", "")) if number != _NO_NODE else ("", "")
+            where = self._origins.get(number, _NOWHERE) if number != _NO_NODE else _NOWHERE
+            where = where._replace(source=found[0], caller=found[1], function=found[2]) if found else where
         self._index += 1
-        return Call(self._index - 1, str(func), func.is_view, *where, backward=node is not None)
+        return Call(
+            index=self._index - 1,
+            op=str(func),
+            view=func.is_view,
+            module=where.module,
+            source=where.source,
+            backward=node is not None,
+            caller=where.caller,
+            function=where.function,
+            scalars=_scalars(func, args, kwargs),
+        )
 
 
-def _source(frame: FrameType | None) -> str:
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+class _Origin(NamedTuple):
+    module: str
+    source: str
+    caller: str
+    function: str
+
+
+_NOWHERE = _Origin("", "", "", "")
+_ENGINE = "_engine_run_backward"  # the frame from which autograd runs; what lies above it asked for the gradients
+_INSTALLED = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
+_UNTOLD = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"})
+
+
+def _places(frame: FrameType | None, *, backward: bool) -> tuple[str, str, str] | None:
+    """Innermost place outside torch, innermost place outside installed packages, and the function there.
+
+    None for a gradient that no Python code computes.
+    """
+    source = ""
+    while frame is not None and not (backward and frame.f_code.co_name == _ENGINE):
+        code = frame.f_code
+        if not code.co_filename.startswith(_OURS):
+            place = f"{code.co_filename}:{frame.f_lineno}"
+            source = source or place
+            if not any(part in code.co_filename for part in _INSTALLED):
+                return source, place, code.co_qualname
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    return (source, source, "") if source else None
+
+
+def _scalars(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    names = [argument.name for argument in func._schema.arguments]
+    given = [*zip(names, args, strict=False), *kwargs.items()]
+    return tuple(
+        (name, repr(value))
+        for name, value in given
+        if name not in _UNTOLD and not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+    )

@@ -1,0 +1,204 @@
+"""The single operation where modern departs inside a stage, with module and source line on both sides.
+
+`locate` is all that others need. It replays the stage on both sides with the reference's recorded inputs, each in its
+own process unless that is the calling one, and compares the two by their data, not by position (parity/suspects.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from parity import worker
+from parity.files import CACHE, ROOT, tree_digest
+from parity.noise import C
+from parity.ops import Call
+from parity.perturb import perturbed
+from parity.roots import roots
+from parity.sketch import distance
+from parity.suspects import Suspect, suspects
+from parity.tape import Tape, record, with_floors
+from parity.tape_file import read_tape, write_tape
+from parity.trace import load_trace
+from parity.worker import RunSpec
+
+DRAWS = 2  # replays on moved inputs that measure the floor of every intermediate value
+Replay = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+_SOURCES = ("ops", "sketch", "tape", "tape_file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An operation: `op` as PyTorch names it, the module that ran it ("" outside of any), and its source.
+
+    file: relative to the repository where it lies inside. function: qualified name. backward: it computes a gradient of
+    what stands there.
+    """
+
+    op: str
+    module: str
+    file: str
+    line: int
+    function: str
+    backward: bool
+
+    @property
+    def source(self) -> str:
+        """`file:line`."""
+        return f"{self.file}:{self.line}" if self.file else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """Where a stage's difference is made.
+
+    file, line, function, module, op: of modern's operation. legacy: its counterpart, None if there is none.
+    differences: what differs in its arguments, in words. rel_l2: distance of its output to legacy's nearest value.
+    tensors: the results of the stage that are not the same. agreed, operations: how many of modern's operations before
+    it yield values that legacy has too, and how many there are before it.
+    others: further places where a difference is made, less well founded.
+    """
+
+    stage: str
+    file: str
+    line: int
+    function: str
+    module: str
+    op: str
+    backward: bool
+    legacy: Place | None
+    differences: tuple[str, ...]
+    rel_l2: float
+    tensors: tuple[str, ...]
+    agreed: int
+    operations: int
+    others: tuple[Place, ...] = ()
+
+
+def locate(
+    spec: RunSpec, stage: str, reference: Path, *, tensors: Sequence[str] = (), legacy: Tape | None = None
+) -> Located | None:
+    """Name the operation of modern that makes the difference of `stage`.
+
+    Modern runs in the calling process, so a modern that was changed and imported there is the one that is examined.
+    Legacy's side comes from .cache/tapes, or is made in a process of its own and kept there.
+
+    Args:
+        spec: the run.
+        stage: a stage that can be replayed (`Stage.isolated`).
+        reference: folder of legacy's stored trace (`CACHE / "traces" / trace_key(spec, "legacy")`).
+        tensors: results of the stage that drift, without the stage's name; by default those beyond C times the floor
+            of this replay, or if there are none, those that are not the same bytes.
+        legacy: legacy's tape, if the caller has it.
+
+    Returns:
+        None if modern's results are legacy's, or no operation of the stage computes them.
+
+    Raises:
+        FileNotFoundError: the recording is gone; an audit makes it anew.
+        KeyError: no such stage, or one that cannot be replayed.
+    """
+    return compare_tapes(
+        stage, tape_of(spec, "modern", stage, reference), legacy or legacy_tape(spec, stage, reference), tensors
+    )
+
+
+def compare_tapes(stage: str, modern: Tape, legacy: Tape, tensors: Sequence[str] = ()) -> Located | None:
+    """`locate` on tapes of both sides."""
+    unequal = tuple(tensors) or unequal_results(modern, legacy)
+    found = suspects(modern, legacy, unequal) if unequal else []
+    if not found:
+        return None
+    first = found[0]
+    here = _place(modern, first)
+    return Located(
+        stage=stage,
+        file=here.file,
+        line=here.line,
+        function=here.function,
+        module=here.module,
+        op=here.op,
+        backward=here.backward,
+        legacy=place(legacy.steps[first.legacy].call) if first.legacy is not None else None,
+        differences=first.differences,
+        rel_l2=first.distance,
+        tensors=unequal,
+        agreed=first.agreed,
+        operations=first.modern,
+        others=tuple(dict.fromkeys(_place(modern, other) for other in found[1:4])),
+    )
+
+
+def unequal_results(modern: Tape, legacy: Tape) -> tuple[str, ...]:
+    """Results beyond C times their floor; if there are none, those that are not the same bytes."""
+    apart, beyond = [], []
+    for name, expected in legacy.results.items():
+        found = modern.results.get(name)
+        if found is None:
+            continue
+        error = distance(expected.sketch, found.sketch)
+        floor = max(
+            (max(legacy.floors[index], default=0.0) for index in expected.writers if legacy.floors), default=0.0
+        )
+        if error:
+            apart.append(name)
+        if error > C * max(floor, expected.sketch.roundoff):
+            beyond.append(name)
+    return tuple(beyond or apart)
+
+
+def tape_of(spec: RunSpec, name: str, stage: str, reference: Path, draws: int = 0) -> Tape:
+    """Replay one stage of a subject in this process, on the reference's recorded inputs, and write it down."""
+    trace = load_trace(reference)
+    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
+    return _tape(partial(worker.replay, spec, name, stage), inputs, roots(worker._subject(name, spec)), draws)
+
+
+def _tape(replay: Replay, inputs: Mapping[str, Tensor], modules: Mapping[str, nn.Module], draws: int) -> Tape:
+    tape = record(replay, inputs, modules)
+    return with_floors(tape, [record(replay, perturbed(inputs, draw), modules) for draw in range(draws)])
+
+
+def legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Tape:
+    """Legacy's side of a stage: kept under .cache/tapes, made in a process of its own where it is not there."""
+    path = tape_path(stage, reference)
+    if not path.exists():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            pool.submit(keep_legacy_tape, spec, stage, reference).result()
+    return read_tape(path)
+
+
+def keep_legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Path:
+    """Make legacy's tape in this process and keep it."""
+    path = tape_path(stage, reference)
+    if not path.exists():
+        write_tape(path, tape_of(spec, "legacy", stage, reference, DRAWS))
+    return path
+
+
+def tape_path(stage: str, reference: Path) -> Path:
+    """Where legacy's tape of a stage belongs: a trace's name stands for all that shapes it."""
+    sources = tree_digest(ROOT / "parity" / f"{name}.py" for name in _SOURCES)
+    key = hashlib.sha256(f"{reference.name}\0{sources}\0{DRAWS}".encode()).hexdigest()[:24]
+    return CACHE / "tapes" / f"{key}-{stage}.npz"
+
+
+def place(call: Call) -> Place:
+    """Where an operation stands."""
+    file, _, line = (call.caller or call.source).rpartition(":")
+    path = Path(file)
+    shown = path.relative_to(ROOT).as_posix() if file and path.is_relative_to(ROOT) else file
+    return Place(
+        op=call.op, module=call.module, file=shown, line=int(line or 0), function=call.function, backward=call.backward
+    )
+
+
+def _place(modern: Tape, suspect: Suspect) -> Place:
+    return place(modern.steps[suspect.modern].call)
