@@ -49,7 +49,8 @@ def _word(verdict: Verdict | None) -> Text:
 def _stage_table(results: Results) -> Table:
     table = Table(title=describe_scope(results.scope), title_justify="left", title_style="bright_black")
     table.box, table.pad_edge = None, False
-    for name in ("stage", "isolated", "chained"):
+    alone = any(stage.isolated for stage in results.stages)  # two recordings have no isolated runs
+    for name in ("stage", *(["isolated"] if alone else []), "chained"):
         table.add_column(name, no_wrap=True)
     table.add_column("worst tensor", overflow="ellipsis", no_wrap=True, ratio=1)
     for name in ("relative L2", "floor", "x floor"):
@@ -60,7 +61,8 @@ def _stage_table(results: Results) -> Table:
         isolated, chained = (worst.get((stage.pipeline, stage.name, mode)) for mode in ("isolated", "chained"))
         row = isolated if _is_culprit(stage.isolated) else chained or isolated
         name = f"{stage.pipeline}/{stage.name}" if several else stage.name
-        table.add_row(name, _word(stage.isolated), _word(stage.chained), *_figures(row))
+        words = [_word(stage.isolated)] if alone else []
+        table.add_row(name, *words, _word(stage.chained), *_figures(row))
     return table
 
 

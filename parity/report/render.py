@@ -30,7 +30,7 @@ def render_report(results: Results) -> str:
         "report.html.j2",
         scripts=(*SHARED_SCRIPTS, "report"),
         r=results,
-        payload=_payload(results),
+        payload=payload(results),
         pipelines=tables.stages_by_pipeline(results),
         charts={name: charts.pipeline_chart(results, name) for name in tables.stages_by_pipeline(results)},
         counts=tables.tally(row.verdict for row in results.rows),
@@ -58,7 +58,7 @@ def write_report(results: Results, path: Path) -> None:
     write_atomically(path, page)
 
 
-def _payload(results: Results) -> str:
+def payload(results: Results) -> str:
     """Everything but the images, which the page holds already: their places name the element that does."""
     pictures = [
         replace(picture, **{side: f"#picture-{index}-{side}" for side in _SIDES})  # type: ignore[arg-type]

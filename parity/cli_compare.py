@@ -1,0 +1,75 @@
+"""`python -m parity compare`: two recordings, or a recording and a subject, held against one another."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from parity.files import ROOT
+from parity.noise import Floors, read_floors, write_floors
+
+Side = Annotated[str, typer.Argument(help="folder of a recording, or legacy[:VARIANT], modern[:VARIANT]")]
+
+
+def compare(
+    reference: Side,
+    candidate: Side,
+    names: Annotated[Path | None, typer.Option("--map", help="YAML lines `reference name: candidate name`")] = None,
+    floors: Annotated[
+        Path | None, typer.Option(help="stored noise floors (parity floor, or an earlier --keep)")
+    ] = None,
+    noise: Annotated[list[str] | None, typer.Option(help="harmless repetition of the reference; repeatable")] = None,
+    keep: Annotated[Path | None, typer.Option(help="store the floors that --noise shows there")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="list what one side lacks, do not judge it")] = False,
+    batch: Annotated[str, typer.Option(help="of a subject")] = "carphone_0040",
+    steps: Annotated[int, typer.Option(min=1, help="of a subject")] = 1,
+    json: Annotated[Path | None, typer.Option(help="also write the results there")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the report")] = ROOT / "reports" / "compare",
+) -> None:
+    """Compare two recordings tensor by tensor in order of calls; writes report.html and results.json.
+
+    Exit code 0: same. 1: not the same. 2: cannot tell, for example because tensors differ and no noise floor was given.
+    """
+    from parity.compare_sides import Terms, compare_recordings, floors_of
+    from parity.matching import read_map
+    from parity.report.compare import write_compare_page
+    from parity.schema import write_results
+    from parity.side import load_side
+    from parity.terminal import print_results
+
+    console = Console(stderr=True)
+    one, other = (load_side(text, batch=batch, steps=steps, console=console) for text in (reference, candidate))
+    known: Floors = {}
+    sources: list[str] = []
+    if floors:
+        stored, _ = read_floors(floors)
+        known |= stored.get("chained") or next(iter(stored.values()), {})
+        sources.append(str(floors))
+    if noise:
+        runs = [load_side(text, batch=batch, steps=steps, console=console) for text in noise]
+        known |= floors_of(one, runs)
+        sources.append(f"{len(runs)} repetitions of the reference")
+    if keep:
+        write_floors(keep, {"chained": known}, {"source": "; ".join(sources), "reference": reference})
+    terms = Terms(
+        names=read_map(names) if names else {},
+        floors=known,
+        floor_source="; ".join(sources) or "none given: what is not the same bytes cannot be judged",
+        noise_runs=len(noise or ()),
+        partial=partial,
+        command=shlex.join(["python", "-m", "parity", *sys.argv[1:]]),
+    )
+    results, matching = compare_recordings(one, other, terms)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (out / "results.json", *([json] if json else [])):
+        write_results(results, path)
+    write_compare_page(results, matching, out / "report.html")
+    print_results(results, Console())
+    Console().print(f"random states: {results.scope['random states']}", highlight=False)
+    Console().print(f"report: {out / 'report.html'}", soft_wrap=True)
+    raise typer.Exit(results.exit_code)

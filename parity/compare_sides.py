@@ -1,0 +1,242 @@
+"""Two recordings held against one another: matched, compared, judged, put into results that every report can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from parity.compare_structure import compare_settings
+from parity.comparison import Drift
+from parity.matching import Match, Matching, Pass, match
+from parity.noise import C, Floors, widen
+from parity.recording import Recording
+from parity.rows import FIGURES
+from parity.schema import Finding, FloorEvidence, Goldens, Results, Row, Skipped, StageSummary
+from parity.side import entries_of
+from parity.summary import stored_tensor
+from parity.verdict import SAME, Verdict, exit_code, judge, overall, worst
+
+PIPELINE, VARIANT = "recording", "recorded"
+_MOST_STAGES = 30
+_SHOWN = 12  # names in one sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How two recordings are held against one another.
+
+    names: reference name -> candidate name, see `matching.read_map`. floors: reference name -> measured noise floor.
+    floor_source: where those come from. partial: what only one side holds is listed, not judged.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    floors: Floors = field(default_factory=dict)
+    floor_source: str = "none given"
+    noise_runs: int = 0
+    partial: bool = False
+    command: str = ""
+
+
+def floors_of(reference: Recording, runs: Sequence[Recording]) -> Floors:
+    """The noise floor that harmless repetitions of the reference show: the largest drift of each tensor."""
+    floors: Floors = {}
+    for run in runs:
+        for name in reference.tensors.keys() & run.tensors.keys():
+            value = stored_tensor(run.tensors[name])
+            if value is not None:
+                widen(floors, name, reference.compare(name, value))
+    return floors
+
+
+def compare_recordings(reference: Recording, candidate: Recording, terms: Terms) -> tuple[Results, Matching]:
+    """Match, compare and judge; nothing is decided anywhere else.
+
+    Raises:
+        ValueError: a map of names that does not fit.
+    """
+    matching = match(entries_of(reference), entries_of(candidate), terms.names)
+    stages = _stages([pair.reference for pair in matching.matches])
+    rows = [_row(reference, candidate, pair, stages, terms) for pair in matching.matches]
+    findings = [*_matching_findings(matching, terms.partial), *compare_settings(reference, candidate, matching)]
+    words = [row.verdict for row in rows] + [finding.verdict for finding in findings]
+    first = first_difference(rows)
+    results = Results(
+        answer=_answer(rows, findings, matching, first),
+        verdict=overall(words),
+        exit_code=exit_code(words),
+        first_divergence=first.id if first else None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=terms.command,
+        scope=_scope(reference, candidate, matching),
+        environment=_environments(reference, candidate),
+        stages=[_summary(name, rows) for name in dict.fromkeys(stages.values())],
+        rows=rows,
+        structure=findings,
+        draws={},
+        pictures=[],
+        frames=[],
+        skipped=_skipped(reference, candidate, matching, terms.partial),
+        known=[],
+        goldens=Goldens(state="not compared", path="", detail="two recordings were compared"),
+        floor=FloorEvidence(source=terms.floor_source, draws=terms.noise_runs, c=C, detail=f"bound = {C:g} x floor"),
+        timings={},
+        resources={},
+    )
+    return results, matching
+
+
+def first_difference(rows: Sequence[Row]) -> Row | None:
+    """The first drift in order of calls, else the first difference that no floor explains."""
+    drift = next((row for row in rows if row.verdict is Verdict.DRIFT), None)
+    return drift or next((row for row in rows if row.verdict not in SAME), None)
+
+
+def _row(reference: Recording, candidate: Recording, pair: Match, stages: Mapping[str, str], terms: Terms) -> Row:
+    value = stored_tensor(candidate.tensors[pair.candidate])
+    floor, stage = terms.floors.get(pair.reference), stages[pair.reference]
+    if value is None:
+        drift, verdict, reason = _unseen(reference, pair), Verdict.MISSING, "the candidate kept only a summary of it"
+    else:
+        drift = reference.compare(pair.reference, value)
+        verdict, reason = judge(drift, floor)
+    how = "" if pair.by == "exact" else f"; {pair.by} match with {pair.candidate}"
+    return Row(
+        id=f"{PIPELINE}/{pair.reference}",
+        pipeline=PIPELINE,
+        stage=stage,
+        tensor=pair.reference.removeprefix(stage).lstrip("./"),
+        mode="chained",
+        variant=VARIANT,
+        step=int(pair.reference.rpartition("@")[2]) if "@" in pair.reference else 0,
+        shape=list(drift.shape),
+        verdict=verdict,
+        reason=reason + how,
+        worst_index=list(drift.worst_index) if drift.worst_index is not None else None,
+        floor=floor.rel_l2 if floor else None,
+        bound=C * floor.rel_l2 if floor else None,
+        histogram=drift.histogram,  # type: ignore[arg-type]
+        unit="",
+        repeat=terms.command,
+        **{name: getattr(drift, name) for name in FIGURES},
+    )
+
+
+def _unseen(reference: Recording, pair: Match) -> Drift:
+    about = reference.manifest["tensors"][pair.reference]
+    return Drift(shape=tuple(about["shape"]), dtype=about["dtype"], structural="", bitwise=False, count=0, differing=0)
+
+
+def _stages(names: Sequence[str]) -> dict[str, str]:
+    """Name -> stage: as many leading parts of the module's path as keep the list of stages readable."""
+    heads = [name.partition("/")[0].split(".") for name in names]
+    for depth in (4, 3, 2, 1):
+        stages = [".".join(head[:depth]) for head in heads]
+        if len(set(stages)) <= _MOST_STAGES:
+            break
+    return dict(zip(names, stages, strict=True))
+
+
+def _summary(stage: str, rows: Sequence[Row]) -> StageSummary:
+    own = [row for row in rows if row.stage == stage]
+    doc = f"{len(own)} tensor{'s' * (len(own) != 1)}"
+    chained = worst(row.verdict for row in own)
+    return StageSummary(pipeline=PIPELINE, name=stage, doc=doc, unit="", isolated=None, chained=chained)
+
+
+def _matching_findings(matching: Matching, partial: bool) -> list[Finding]:
+    passes = ", ".join(f"{matching.count(by)} {how}" for by, how in _PASSES.items() if matching.count(by))
+    found = [Finding(name="matched", verdict=_matched(matching), detail=passes or "nothing matches")]
+    for side, names in (("reference", matching.only_reference), ("candidate", matching.only_candidate)):
+        if names and not partial:
+            found.append(Finding(name=f"only in the {side}", verdict=Verdict.MISSING, detail=_listed(names)))
+    for unclear in matching.ambiguous:
+        detail = f"{_listed(unclear.reference)} may each be any of {_listed(unclear.candidate)}; a map must say which"
+        found.append(Finding(name="ambiguous", verdict=Verdict.MISSING, detail=detail))
+    return found
+
+
+_PASSES: Mapping[Pass, str] = {"manual": "by the map", "exact": "by equal names", "structural": "by structure"}
+
+
+def _matched(matching: Matching) -> Verdict:
+    return Verdict.IDENTICAL if matching.matches else Verdict.MISSING
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching, first: Row | None) -> str:
+    same, all_ = sum(row.verdict is Verdict.IDENTICAL for row in rows), len(rows)
+    if not rows:
+        return "Cannot tell: no tensor of one recording matches one of the other."
+    if first and first.verdict is Verdict.DRIFT:
+        return (
+            f"No: the candidate departs at {first.stage}/{first.tensor} ({first.reason}); {same} of {all_} are equal."
+        )
+    if broken := [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]:
+        return f"No: {same} of {all_} tensors are the same bytes, but the settings differ ({', '.join(broken)})."
+    if first:
+        differ = sum(row.verdict not in SAME for row in rows)
+        where = f"{first.stage}/{first.tensor}"
+        size = f", relative L2 {first.rel_l2:.1e}" if first.rel_l2 is not None else ""
+        return (
+            f"Cannot tell: {differ} of {all_} tensors differ with no floor to hold them against, first {where}{size}."
+        )
+    left = len(matching.only_reference) + len(matching.only_candidate)
+    if doubt := [finding.name for finding in findings if finding.verdict is Verdict.MISSING]:
+        return f"Cannot tell: what was matched agrees ({all_} tensors), but not all was matched ({', '.join(doubt)})."
+    scope = f"; {left} tensors of one side only were left out as asked" if left else ""
+    if same == all_:
+        return f"Yes: all {all_} tensors are the same bytes{scope}."
+    return (
+        f"Yes, up to rounding: {same} of {all_} tensors are the same bytes, the rest within {C:g} x the floor{scope}."
+    )
+
+
+def _scope(reference: Recording, candidate: Recording, matching: Matching) -> dict[str, Any]:
+    about = [recording.manifest.get("about", {}) for recording in (reference, candidate)]
+    titles = [str(recording.manifest["subject"]) for recording in (reference, candidate)]
+    last = max(
+        (int(pair.reference.rpartition("@")[2]) for pair in matching.matches if "@" in pair.reference), default=0
+    )
+    return {
+        "sides": f"{titles[0]} against {titles[1]}",
+        "seed": _both(*(str(part.get("seed", "not recorded")) for part in about)),
+        "steps": last + 1,
+        "random states": _random_states(reference, candidate),
+    }
+
+
+def _random_states(reference: Recording, candidate: Recording) -> str:
+    one, other = (recording.manifest["structure"].get("rng") for recording in (reference, candidate))
+    if not one or not other:
+        return "not recorded on both sides"
+    moments = [moment for moment in one if moment in other]
+    shared = {moment: sorted(one[moment].keys() & other[moment].keys()) for moment in moments}
+    differ = {moment: [g for g in names if one[moment][g] != other[moment][g]] for moment, names in shared.items()}
+    first = next((moment for moment in moments if differ[moment]), None)
+    return f"first differ at: {first} ({', '.join(differ[first])})" if first else "equal at every recorded moment"
+
+
+def _environments(reference: Recording, candidate: Recording) -> dict[str, str]:
+    one, other = (recording.manifest.get("environment", {}) for recording in (reference, candidate))
+    return {name: _both(one.get(name, "-"), other.get(name, "-")) for name in sorted({*one, *other})}
+
+
+def _both(one: str, other: str) -> str:
+    return one if one == other else f"{one} against {other}"
+
+
+def _skipped(reference: Recording, candidate: Recording, matching: Matching, partial: bool) -> list[Skipped]:
+    found = []
+    for side, names in (("reference", matching.only_reference), ("candidate", matching.only_candidate)):
+        if names and partial:
+            found.append(Skipped(what=_listed(names), why=f"only the {side} has it, and --partial leaves it out"))
+    for recording in (reference, candidate):
+        for note in recording.manifest["structure"].get("not_recorded", ()):
+            found.append(Skipped(what=note, why=f"not recorded by {recording.manifest['subject']}"))
+    return found

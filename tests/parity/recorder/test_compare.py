@@ -1,0 +1,143 @@
+"""`parity compare`: recordings against one another, with words, exit codes, and the first divergence by call order."""
+
+import json
+
+import pytest
+import torch
+from parity_recorder import Recorder
+from torch import nn
+from typer.testing import CliRunner
+
+from parity.__main__ import app
+from parity.schema import read_results
+from parity.verdict import Verdict
+from tests.parity.recorder import outside
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    outside.record(folder / "old")
+    outside.record(folder / "same")
+    outside.record(folder / "bug", eps=1.1e-5)
+    outside.record(folder / "renamed", build=renamed)
+    return folder
+
+
+class Renamed(nn.Module):
+    """The same network under other names."""
+
+    def __init__(self):
+        super().__init__()
+        inner = outside.Mixer()
+        self.stem, self.scale, self.relu = inner.embed, inner.norm, inner.act
+        self.mix, self.out = inner.block, Out(inner.heads)
+
+    def forward(self, x):
+        x = self.relu(self.scale(self.stem(x))).transpose(1, 2)
+        return self.out(self.mix(self.mix(x)).mean(1))
+
+
+class Out(nn.Module):
+    def __init__(self, heads):
+        super().__init__()
+        self.a, self.b, self.spare = heads.left, heads.right, heads.unused
+
+    def forward(self, x):
+        return self.a(x), {"right": self.b(x).to(torch.bfloat16)}
+
+
+def renamed(eps):
+    model = Renamed()
+    return model, torch.optim.Adam(model.parameters(), lr=1e-2)
+
+
+def compare(*arguments, out):
+    ran = CliRunner().invoke(app, ["compare", *map(str, arguments), "--out", str(out)])
+    results = read_results(out / "results.json") if (out / "results.json").exists() else None
+    return ran, results
+
+
+def test_equal_recordings_are_the_same(recordings, tmp_path):
+    ran, results = compare(recordings / "old", recordings / "same", out=tmp_path)
+    assert ran.exit_code == 0, ran.output
+    assert results.answer == "Yes: all 162 tensors are the same bytes."
+    assert "random states: equal at every recorded moment" in ran.output
+    assert "162 tensors are the same bytes" in (tmp_path / "report.html").read_text()
+
+
+def test_a_difference_without_a_floor_cannot_be_told(recordings, tmp_path):
+    ran, results = compare(recordings / "old", recordings / "bug", out=tmp_path)
+    assert ran.exit_code == 2
+    assert results.divergence.id == "recording/model.norm/out", "by call order, not by name or size"
+    assert results.divergence.verdict is Verdict.MISSING
+    assert results.answer.startswith("Cannot tell")
+
+
+def test_a_measured_floor_makes_it_a_drift_and_can_be_kept(recordings, tmp_path):
+    floors = tmp_path / "floors.json"
+    arguments = recordings / "old", recordings / "bug", "--noise", recordings / "same", "--keep", floors
+    ran, results = compare(*arguments, out=tmp_path)
+    assert ran.exit_code == 1
+    assert results.answer.startswith("No: the candidate departs at model.norm/out")
+    again, stored = compare(*arguments[:2], "--floors", floors, out=tmp_path / "again")
+    assert again.exit_code == 1
+    assert stored.answer == results.answer
+
+
+def test_what_lies_within_the_floor_is_rounding(recordings, tmp_path):
+    """The bug itself taken as noise: a floor is believed, wherever it comes from, and the report names it."""
+    ran, results = compare(recordings / "old", recordings / "bug", "--noise", recordings / "bug", out=tmp_path)
+    assert ran.exit_code == 0
+    assert results.answer.startswith("Yes, up to rounding")
+    assert results.floor["source"] == "1 repetitions of the reference"
+
+
+def test_a_renamed_network_is_matched_by_structure_and_told_so(recordings, tmp_path):
+    ran, results = compare(recordings / "old", recordings / "renamed", out=tmp_path)
+    assert ran.exit_code == 0, results.answer
+    detail = next(finding.detail for finding in results.structure if finding.name == "matched")
+    assert "by structure" in detail
+    row = next(row for row in results.rows if row.id == "recording/gradients/model.embed.weight")
+    assert row.reason == "same bytes; structural match with gradients/model.stem.weight"
+
+
+def test_other_losses_need_a_map(tmp_path):
+    for folder, names in (("a", ("photo", "lmk")), ("b", ("one", "two"))):
+        with Recorder(tmp_path / folder) as recorder:
+            for value, name in enumerate(names):
+                recorder.loss(name, torch.tensor(float(value)))
+    ran, results = compare(tmp_path / "a", tmp_path / "b", out=tmp_path / "out")
+    assert ran.exit_code == 2
+    assert any(finding.name == "ambiguous" for finding in results.structure)
+    (tmp_path / "map.yml").write_text(json.dumps({"losses/photo": "losses/one", "losses/lmk": "losses/two"}))
+    told, results = compare(tmp_path / "a", tmp_path / "b", "--map", tmp_path / "map.yml", out=tmp_path / "told")
+    assert told.exit_code == 0, results.answer
+
+
+def test_what_one_side_lacks_is_missing_unless_left_out_on_purpose(recordings, tmp_path):
+    outside.record(tmp_path / "few", keep=("forward", "loss"))
+    ran, results = compare(recordings / "old", tmp_path / "few", out=tmp_path / "strict")
+    assert ran.exit_code == 2
+    assert "not all was matched (only in the reference)" in results.answer
+    ran, results = compare(recordings / "old", tmp_path / "few", "--partial", out=tmp_path / "partial")
+    assert ran.exit_code == 0
+    assert "left out as asked" in results.answer
+
+
+def test_other_settings_are_not_the_same(recordings, tmp_path):
+    def slower(eps):
+        model = outside.Mixer(eps)
+        return model, torch.optim.Adam(model.parameters(), lr=1e-2, betas=(0.5, 0.999))
+
+    outside.record(tmp_path / "slower", build=slower, keep=("initial", "loss"))
+    ran, results = compare(recordings / "old", tmp_path / "slower", "--partial", out=tmp_path / "out")
+    finding = next(finding for finding in results.structure if finding.name == "optimizers")
+    assert finding.detail == "adam group 0 betas: [0.9, 0.999] became [0.5, 0.999]"
+    assert ran.exit_code != 0
+
+
+@pytest.mark.parametrize("side", ["nowhere", "modern:nothing"])
+def test_no_such_side(side, recordings, tmp_path):
+    ran, _ = compare(recordings / "old", side, out=tmp_path)
+    assert isinstance(ran.exception, ValueError)
