@@ -12,6 +12,7 @@ from rich.console import Console
 
 from parity.cli_truth import truth
 from parity import cli_compare
+from parity import cli_reproduce
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -132,6 +133,9 @@ def floor(
     request = Request(batch=batch, pipeline=pipeline, device=device, full=full)
     for path in measure_floors(request, console=Console(stderr=True)):
         Console().print(f"floors: {path.relative_to(ROOT)}", soft_wrap=True)
+
+
+app.command()(cli_reproduce.reproduce)
 
 
 def _show(results: Results) -> None:

@@ -87,7 +87,8 @@ def _load(trainer: Any, setup: Setup) -> None:
     networks = {"E_flame": model.E_flame, "BiViT": model.BiViT, "AUNet": model.AUNet}
     networks |= {"AU_net": trainer.AU_net, "expression_net": trainer.expression_net}
     for name, network in networks.items():
-        network.load_state_dict(dict(setup.weights[name]))
+        if name in setup.weights:  # the others stay as their constructors made them
+            network.load_state_dict(dict(setup.weights[name]))
 
 
 @contextlib.contextmanager

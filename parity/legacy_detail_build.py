@@ -151,7 +151,8 @@ def network(trainer: Any, name: str) -> Any:
 
 def _load(trainer: Any, setup: DetailSetup) -> None:
     for name in NETWORKS:
-        network(trainer, name).load_state_dict(dict(setup.weights[name]))
+        if name in setup.weights:  # the others stay as their constructors made them
+            network(trainer, name).load_state_dict(dict(setup.weights[name]))
     if "VGG19" in setup.weights:
         trainer.mrf_loss.featlayer.vgg19.load_state_dict(dict(setup.weights["VGG19"]))
 

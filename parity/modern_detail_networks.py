@@ -71,7 +71,8 @@ class DetailNetworks:
             "D": self.model.discriminator,
         }
         for name, network in self.by_legacy_name.items():
-            load_legacy_state(network, name, setup.weights[name], _SOURCE)
+            if name in setup.weights:  # the others stay as their constructors made them
+                load_legacy_state(network, name, setup.weights[name], _SOURCE)
         if setup.parameters_B236 is not None:
             self.model.encoder.register_forward_hook(_Replaced(setup.parameters_B236))
         self.model.to(setup.device)

@@ -1,0 +1,49 @@
+"""`python -m parity reproduce`: will the same code reproduce, cause by cause?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from parity.files import ROOT
+
+
+def reproduce(
+    subject: Annotated[str, typer.Option(help="legacy, modern, both, or module:function of your own")] = "both",
+    pipeline: Annotated[str, typer.Option(help="coarse, detail or both")] = "both",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
+    cells: Annotated[str | None, typer.Option(help="comma-separated ids of cells (default all)")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="updates (default coarse 2, detail 1)")] = None,
+    raster: Annotated[int, typer.Option(help="rows = columns of the coarse pictures, a multiple of 32")] = 64,
+    jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="take up finished cells of the same sources")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler that the cells are spread over")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="also write reproduce.json there")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the page")] = ROOT / "reports",
+) -> None:
+    """Switch each cause of variation alone, in fresh processes, and say what moves, where and by how much."""
+    from parity.reproduce.cluster import connected
+    from parity.reproduce.engine import Engine, Processes
+    from parity.reproduce.session import Request, publish
+    from parity.reproduce.session import reproduce as run
+    from parity.reproduce.terminal import print_matrix
+
+    request = Request(subject=subject, pipeline=pipeline, device=device, cells=cells, steps=steps, raster=raster)
+    perform = connected(cluster) if cluster else Processes()
+    matrix = run(
+        request,
+        Engine(perform=perform, jobs=jobs, resume=resume),
+        command=shlex.join(["python", "-m", "parity", *sys.argv[1:]]),
+        console=Console(stderr=True),
+    )
+    publish(matrix, out, json)
+    print_matrix(matrix, Console())
+    Console().print(f"page: {out / 'reproduce.html'}", soft_wrap=True)
+    raise typer.Exit(matrix.exit_code)

@@ -1,0 +1,111 @@
+"""The answer in words. Every clause is built from cells that ran; what did not run is not spoken of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from parity.reproduce.cell import SHIPPED
+from parity.reproduce.judge import Judged
+from parity.reproduce.ranking import Share, leading
+from parity.reproduce.words import RAN, Word, worst
+
+QUANTITY_NAMES = {
+    "codes": "codes",
+    "uv_z": "uv_z",
+    "loss": "total loss",
+    "gradients": "gradients",
+    "weights": "weights",
+}
+_SAME = {
+    Word.BITWISE: "bitwise the same",
+    Word.NOISE: "the same within the noise floor",
+    Word.MOVED: "not the same",
+}
+
+
+def answer(name: str, cells: Sequence[Judged], ranked: list[Share]) -> str:
+    """One sentence or a few for one subject and pipeline."""
+    parts = [f"{name} as shipped: {_shipped(cells)}."]
+    if text := _causes(ranked):
+        parts.append(text)
+    if text := _seeded(cells):
+        parts.append(text)
+    return " ".join(parts)
+
+
+def recipe(cells: Iterable[Judged], ranked: Iterable[Share]) -> list[str]:
+    """The lines that take away what was seen to vary, largest cause first, each once."""
+    moved = [cell for cell in cells if cell.cause and cell.control and cell.word in (Word.NOISE, Word.MOVED)]
+    order = {share.cause: place for place, share in enumerate(ranked)}
+    moved.sort(key=lambda cell: order.get(cell.cause, len(order)))
+    return list(dict.fromkeys(cell.control for cell in moved))
+
+
+def _shipped(cells: Sequence[Judged]) -> str:
+    repeats = [cell for cell in cells if cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN]
+    if not repeats:
+        return "not measured"
+    runs = f"{len(repeats) + 1} fresh processes on this machine"
+    found = worst(cell.word for cell in repeats)
+    if found is Word.BITWISE:
+        return f"yes, {runs} gave the same bytes"
+    if found is Word.NOISE:
+        return f"only within the noise floor, in {runs}"
+    return f"no, {runs} gave different results"
+
+
+def _causes(ranked: list[Share]) -> str:
+    chosen = leading(ranked)
+    if not chosen:
+        return ""
+    named = [f"{share.cause} ({_percent(share.share)})" for share in chosen]
+    total = _percent(sum(share.share for share in chosen))
+    verb = "accounts" if len(chosen) == 1 else "account"
+    return f"Measured cause by cause, {_list(named)} {verb} for {total} of the variation."
+
+
+def _seeded(cells: Sequence[Judged]) -> str:
+    """What holds once everything is seeded: repeats first, then each axis that was tried."""
+    repeats = [cell for cell in cells if cell.id.startswith("nothing") and cell.word in RAN]
+    if not repeats:
+        return ""
+    found = worst(cell.word for cell in repeats)
+    assert found is not None
+    clauses = [f"{_SAME[found]} in {len(repeats) + 1} fresh processes on this machine"]
+    for prefix, text in _AXES.items():
+        tried = [cell for cell in cells if cell.id.startswith(prefix) and cell.word in RAN]
+        if tried:
+            word = worst(cell.word for cell in tried)
+            assert word is not None
+            clauses.append(f"{text.format(_values(tried, prefix))} {_SAME[word]}{_distance(tried, word)}")
+    return f"Seeded: {'; '.join(clauses)}."
+
+
+_AXES = {
+    "threads ": "with {} threads",
+    "onednn avx2": "on a processor without AVX-512 (oneDNN limited)",
+    "workers ": "with {} loading processes",
+    "resume ": "interrupted and continued",
+    "beside": "a clip in company",
+}
+
+
+def _values(cells: Iterable[Judged], prefix: str) -> str:
+    found = [cell.id.removeprefix(prefix) for cell in cells]
+    return _list([value for value in found if value.isdigit()], "or")
+
+
+def _distance(cells: Iterable[Judged], word: Word) -> str:
+    """How far at most, for what is not bitwise."""
+    far = max((value for cell in cells for value in cell.effects.values()), default=0.0)
+    return f" (relative distance up to {far:.1e})" if word is not Word.BITWISE and far else ""
+
+
+def _percent(share: float) -> str:
+    """Rounded down where rounding up would claim all."""
+    text = f"{100 * share:.0f} %"
+    return "over 99 %" if text == "100 %" and share < 1 else text if share >= 0.01 else "under 1 %"
+
+
+def _list(items: list[str], last: str = "and") -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""

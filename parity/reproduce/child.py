@@ -1,0 +1,71 @@
+"""The fresh process of a run: `python -m parity.reproduce.child JOB.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from fixtures.clip_tree import clip_tree
+from parity.environment import fingerprint
+from parity.reproduce import chance, numerics
+from parity.reproduce.place import Place
+from parity.reproduce.run import Run, load_run
+from parity.reproduce.watch import Watch
+
+Training = Callable[[Run, Place, Watch], None]
+
+
+def training_of(run: Run) -> Training:
+    """The function that trains a run's subject.
+
+    Raises:
+        ValueError: no such subject or pipeline.
+    """
+    module, _, function = run.subject.partition(":")
+    if not function:
+        infix = "" if run.pipeline == "coarse" else f"_{run.pipeline}"
+        module, function = f"parity.{run.subject}{infix}_training", "train"
+    try:
+        found: Training = getattr(import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"subject {run.subject!r} cannot be trained in pipeline {run.pipeline!r}: {error}") from error
+    return found
+
+
+def perform(run: Run, place: Place, watch: Watch) -> None:
+    """Everything a run does in this process."""
+    numerics.apply(run)
+    with chance.generators(run), numerics.listing(run):
+        training_of(run)(run, place, watch)
+
+
+def main(job: Path) -> None:
+    """Perform the job and leave its result; an error is left as a result too, with its type and message."""
+    document = json.loads(job.read_text())
+    run, out = load_run(document["run"]), Path(document["out"])
+    reference = Path(document["reference"]) if document["reference"] else None
+    place = Place(clip_tree(Path(document["clips"])), Path(document["scratch"]))
+    place.scratch.mkdir(parents=True, exist_ok=True)
+    watch, start = Watch(reference, keep=document["keep"]), time.perf_counter()
+    try:
+        perform(run, place, watch)
+    except Exception as error:  # whatever the subject raises is what is to be reported
+        watch.notes["error"] = f"{type(error).__name__}: {error}"
+    watch.notes |= {
+        "wall": time.perf_counter() - start,
+        "environment": fingerprint(),
+        "threads": torch.get_num_threads(),
+    }
+    if os.environ.get("RANK", "0") == "0":  # of several processes of one run, the first one speaks
+        watch.write(out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

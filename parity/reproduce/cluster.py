@@ -1,0 +1,51 @@
+"""Cells spread over several machines by Dask (optional extra `cluster`).
+
+Every worker runs in a checkout of the same commit and sees `.cache/reproduce` under the same path, for example on a
+shared file system: a cell is compared where it runs, with the tensors its reference left there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from parity.reproduce.run import Run
+
+
+class Cluster:
+    """Carries out jobs as tasks of a Dask scheduler."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __call__(self, job: Path, run: Run) -> None:
+        """Run the job on some worker, in a fresh process there, and wait for it."""
+        self._client.submit(perform_here, str(job), run.dump(), pure=False).result()
+
+    def stop(self) -> None:
+        """Take back what is queued; a process that runs on a worker ends by itself."""
+        self._client.close()
+
+
+def perform_here(job: str, run: dict[str, Any]) -> None:
+    """What a worker does: the same as this machine would."""
+    from parity.reproduce.engine import Processes
+    from parity.reproduce.run import load_run
+
+    Processes()(Path(job), load_run(run))
+
+
+def connected(address: str) -> Cluster:
+    """A connection to the scheduler at `address`.
+
+    Raises:
+        ValueError: Dask is not installed, or nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError("--cluster needs Dask: pip install -c constraints.txt -e '.[cluster]'") from error
+    try:
+        return Cluster(Client(address, timeout="10s"))
+    except OSError as error:
+        raise ValueError(f"--cluster {address}: no Dask scheduler answers there ({error})") from error

@@ -1,0 +1,180 @@
+"""From what the runs left to one word per cell: bitwise, within noise, or not, where it begins, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from parity.noise import C
+from parity.reproduce.cell import FLOOR, Cell
+from parity.reproduce.operations import NOTE, first_moved
+from parity.reproduce.place import COMPANY
+from parity.reproduce.words import Word
+
+Result = Mapping[str, Any]
+Drifts = Mapping[str, Mapping[str, Any]]
+QUANTITIES = {
+    "codes": ("codes/",),
+    "uv_z": ("generator/uv_z",),
+    "loss": ("losses/all_loss",),
+    "gradients": ("gradients/", "g_gradients/"),
+    "weights": ("weights/",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One cell of the matrix, judged.
+
+    first: the first tensor that is not the same bytes, `stage/name@step`; stage: its stage; step: its update.
+    over_floor: largest figure in units of the noise floor; None where there is none. effects: quantity -> relative L2
+    distance from the reference at the last step that has it. losses: term -> relative difference, last step.
+    cost: time of a step with the control (the reference) over the time without (this cell). operation: first operation
+    that moved. tensors: compared; moved: not bitwise.
+    """
+
+    id: str
+    title: str
+    group: str
+    word: Word
+    reason: str
+    against: str
+    cause: str = ""
+    control: str = ""
+    stage: str = ""
+    first: str = ""
+    step: int | None = None
+    over_floor: float | None = None
+    tensors: int = 0
+    moved: int = 0
+    effects: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    cost: float | None = None
+    seconds: float | None = None
+    operation: dict[str, Any] | None = None
+
+
+Floor = dict[str, dict[str, float]]
+
+
+def noise_floor(cells: Iterable[Cell], found: Mapping[str, Result]) -> Floor:
+    """Tensor -> the largest figures of the one-ULP runs."""
+    floor: Floor = {}
+    for cell in cells:
+        if cell.group == FLOOR and cell.id in found:
+            for key, drift in found[cell.id]["drifts"].items():
+                part = floor.setdefault(key, {"rel_l2": 0.0, "max_abs": 0.0, "differing": 0.0})
+                for name in part:
+                    part[name] = max(part[name], float(drift[name] or 0.0))
+    return floor
+
+
+def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Floor) -> Judged:
+    """The judgement of one cell; `result` is None where nothing ran."""
+    known: dict[str, Any] = {"id": cell.id, "title": cell.title, "group": cell.group, "against": cell.against}
+    known |= {"cause": cell.cause, "control": cell.control}
+    if result is None:
+        return Judged(**known, word=Word.NOT_RUN, reason=cell.why_not or "not asked for")
+    if error := result["notes"].get("error"):
+        return Judged(**known, word=Word.REFUSED if cell.refusal else Word.ERROR, reason=str(error))
+    seconds = _per_step(result)
+    if not cell.against:
+        return Judged(**known, word=Word.NOT_RUN, reason="reference of other rows", seconds=seconds)
+    drifts: Drifts = result["drifts"]
+    if not drifts or reference is None:
+        return Judged(**known, word=Word.ERROR, reason="nothing could be compared with the reference")
+    moved = [key for key, drift in drifts.items() if not drift["bitwise"]]
+    over = _over_floor(drifts, floor) if moved else None
+    word, reason = _word(drifts, moved, over, floor)
+    before = _per_step(reference)
+    return Judged(
+        **known,
+        word=word,
+        reason=reason,
+        first=moved[0] if moved else "",
+        stage=moved[0].split("/")[0] if moved else "",
+        step=int(moved[0].rsplit("@", 1)[1]) if moved else None,
+        over_floor=over,
+        tensors=len(drifts),
+        moved=len(moved),
+        effects=effects(drifts) if moved else {},
+        losses=_losses(drifts) if moved else {},
+        cost=before / seconds if before and seconds else None,
+        seconds=seconds,
+        operation=_operation(cell, result, reference),
+    )
+
+
+def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floor) -> tuple[Word, str]:
+    if not moved:
+        return Word.BITWISE, f"all {len(drifts)} tensors have the same bytes"
+    if broken := [key for key in moved if drifts[key]["structural"]]:
+        return Word.MOVED, f"{broken[0]}: {drifts[broken[0]]['structural']}"
+    if not floor:
+        return Word.MOVED, "differs; no noise floor was measured to hold it against"
+    if over is not None and over <= C:
+        return Word.NOISE, f"at most {over:.2g} x the noise floor of this run, allowed {C:g}"
+    text = (
+        "beyond any floor" if over is None or over == float("inf") else f"{over:.2g} x the noise floor, allowed {C:g}"
+    )
+    return Word.MOVED, text
+
+
+def _over_floor(drifts: Drifts, floor: Floor) -> float | None:
+    """The largest figure over its floor; a tensor that one-ULP noise leaves alone, or never saw, has no room at all."""
+    if not floor:
+        return None
+    none, ratios = {"rel_l2": 0.0, "max_abs": 0.0, "differing": 0.0}, [0.0]
+    for key, drift in drifts.items():
+        if not drift["bitwise"]:
+            names = ("rel_l2", "max_abs") if drift["norm"] is not None else ("differing",)
+            ratios += [_ratio(drift[name], floor.get(key, none)[name]) for name in names]
+    return max(ratios)
+
+
+def _ratio(figure: float | None, floor: float) -> float:
+    if not figure:
+        return 0.0
+    return figure / floor if floor else float("inf")
+
+
+def effects(drifts: Drifts) -> dict[str, float]:
+    """Quantity -> relative L2 distance over all its tensors at the last step that has it."""
+    found = {}
+    for quantity, prefixes in QUANTITIES.items():
+        keys = [key for key in drifts if key.startswith(prefixes) and drifts[key]["norm"] is not None]
+        last = max((_step(key) for key in keys), default=None)
+        parts = [drifts[key] for key in keys if _step(key) == last]
+        if parts and not any(part["structural"] for part in parts):
+            total = sum(part["norm"] ** 2 for part in parts)
+            # a tensor of norm 0 reports its distance itself
+            moved = sum((part["rel_l2"] * (part["norm"] or 1.0)) ** 2 for part in parts)
+            found[quantity] = (moved / total) ** 0.5 if total else moved**0.5
+    return found
+
+
+def _losses(drifts: Drifts) -> dict[str, float]:
+    keys = [key for key in drifts if key.startswith(("losses/", "d_losses/", "g_losses/")) and "unweighted" not in key]
+    last = max((_step(key) for key in keys), default=0)
+    return {
+        key.split("/", 1)[1].split("@")[0]: float(drifts[key]["rel_l2"] or 0.0) for key in keys if _step(key) == last
+    }
+
+
+def _operation(cell: Cell, result: Result, reference: Result) -> dict[str, Any] | None:
+    before, after = reference["notes"].get(NOTE), result["notes"].get(NOTE)
+    if not before or not after:
+        return None
+    share = len(COMPANY.get(cell.runs[-1].company, [0]))
+    moved = first_moved(before, after, share)
+    return {"compared": min(len(before), len(after)), "moved": vars(moved) if moved else None}
+
+
+def _step(key: str) -> int:
+    return int(key.rsplit("@", 1)[1])
+
+
+def _per_step(result: Result) -> float | None:
+    """Seconds of a step: the quickest, the first one carries what is done once."""
+    return min(result["seconds"]) if result["seconds"] else None

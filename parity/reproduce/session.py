@@ -1,0 +1,212 @@
+"""One request of a user: which subjects and cells, progress while they run, judgement, and the files that come out."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from parity.environment import fingerprint
+from parity.pipelines import BOTH, choose
+from parity.reproduce.answer import answer, recipe
+from parity.reproduce.cell import BASELINE, FLOOR, Cell
+from parity.reproduce.cells import cells
+from parity.reproduce.engine import Engine
+from parity.reproduce.judge import Judged, judge, noise_floor
+from parity.reproduce.page import write_page
+from parity.reproduce.ranking import explained, measured_directly, shares, variances
+from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_matrix
+from parity.reproduce.run import Run
+from parity.reproduce.words import Word
+
+SUBJECTS = ("legacy", "modern")
+STEPS = {"coarse": 2, "detail": 1}
+DRAWS = {"coarse": 3, "detail": 2}
+FULL_RASTER = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asked for; `cells` is a comma-separated list of ids, None for all."""
+
+    subject: str = BOTH
+    pipeline: str = BOTH
+    device: str = "cpu"
+    cells: str | None = None
+    steps: int | None = None
+    raster: int = 64
+
+    def runs(self) -> list[Run]:
+        """The baseline of each subject and pipeline.
+
+        Raises:
+            ValueError: an unknown subject, pipeline or device.
+        """
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device {self.device!r}: no CUDA device here; use --device cpu")
+        if self.raster < 32 or self.raster % 32:
+            raise ValueError(f"raster is {self.raster}, expected a multiple of 32 (224 is full size)")
+        if ":" in self.subject:
+            return [self._run(self.subject, self.pipeline if self.pipeline != BOTH else "own")]
+        if self.subject not in (*SUBJECTS, BOTH):
+            raise ValueError(f"unknown subject {self.subject!r}; known: {', '.join(SUBJECTS)}, {BOTH}, module:function")
+        names = SUBJECTS if self.subject == BOTH else (self.subject,)
+        return [self._run(name, pipeline.name) for pipeline in choose(self.pipeline) for name in names]
+
+    def _run(self, subject: str, pipeline: str) -> Run:
+        raster = FULL_RASTER if pipeline == "detail" else self.raster  # the discriminator takes nothing else (D28)
+        steps = self.steps or STEPS.get(pipeline, 2)
+        return Run(subject=subject, pipeline=pipeline, device=self.device, steps=steps, raster=raster)
+
+
+def chosen(request: Request, run: Run) -> list[Cell]:
+    """The cells of a run that were asked for, with the references and the noise floor that they need.
+
+    Raises:
+        ValueError: an id that no cell has.
+    """
+    every = cells(run, DRAWS.get(run.pipeline, 3))
+    if not request.cells:
+        return every
+    wanted = {name.strip() for name in request.cells.split(",") if name.strip()}
+    by_id = {cell.id: cell for cell in every}
+    if unknown := wanted - set(by_id):
+        raise ValueError(f"unknown cell {', '.join(sorted(unknown))}; known: {', '.join(by_id)}")
+    needed = set(wanted)
+    while more := {by_id[name].against for name in needed if by_id[name].against} - needed:
+        needed |= more
+    return [cell for cell in every if cell.id in needed or (cell.group == FLOOR and BASELINE in needed)]
+
+
+def reproduce(request: Request, engine: Engine, *, command: str, console: Console) -> Matrix:
+    """Run what `request` asks for and judge it.
+
+    Raises:
+        ValueError: an unknown subject, pipeline, cell or device.
+    """
+    plan = [(run, chosen(request, run)) for run in request.runs()]
+    start, found = time.perf_counter(), list[SubjectResults]()
+    with progress(console) as bar:
+        task = bar.add_task("cells", total=sum(bool(cell.runs) for _, part in plan for cell in part))
+        for run, part in plan:
+            name = f"{run.subject} {run.pipeline}"
+
+            def done(cell: Cell, result: Mapping[str, Any], name: str = name) -> None:
+                bar.advance(task)
+                state = result["notes"].get("error", "done")
+                bar.update(task, description=f"{name}: {cell.id}")
+                if not console.is_terminal:
+                    console.print(f"{name}: {cell.id}: {state}"[:300], soft_wrap=True, markup=False)
+
+            found.append(assemble(run, part, engine.run(part, done)))
+    return Matrix(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command,
+        answer=found[0].answer if len(found) == 1 else headline(found),
+        exit_code=exit_code(found),
+        jobs=engine.jobs,
+        seconds=time.perf_counter() - start,
+        environment=fingerprint(),
+        subjects=found,
+    )
+
+
+def assemble(run: Run, part: Sequence[Cell], found: Mapping[str, dict[str, Any]]) -> SubjectResults:
+    """Judge all cells of one subject and pipeline."""
+    floor = noise_floor(part, found)
+    every = [judge(cell, found.get(cell.id), found.get(cell.against), floor) for cell in part]
+    noise = [cell for cell in every if cell.group == FLOOR]
+    judged = [cell for cell in every if cell.group != FLOOR and (cell.against or cell.word is not Word.NOT_RUN)]
+    ranked, direct = shares(judged), measured_directly(judged)
+    quantities = {name for cell in noise for name in cell.effects}
+    return SubjectResults(
+        subject=run.subject,
+        pipeline=run.pipeline,
+        steps=run.steps,
+        raster=run.raster,
+        answer=answer(f"{run.subject} {run.pipeline}", judged, ranked),
+        recipe=recipe(judged, ranked),
+        cells=judged,
+        shares=ranked,
+        direct=direct,
+        explained=explained(variances(judged), direct),
+        floor={name: max(cell.effects.get(name, 0.0) for cell in noise) for name in sorted(quantities)},
+        invariance=invariance(judged),
+    )
+
+
+_AXES = {
+    "threads 2": ("threads", "2 instead of 1"),
+    "threads 4": ("threads", "4 instead of 1"),
+    "beside": ("batch", "3 clips instead of 1"),
+    "permuted": ("batch", "3 clips in another order"),
+    "channels last": ("layout", "channels last"),
+    "company": ("batch", "other pictures beside it"),
+    "device": ("device", "GPU instead of CPU"),
+}
+
+
+def invariance(judged: Sequence[Judged]) -> list[Invariance]:
+    """The invariance map: for each axis what moves first."""
+    found = []
+    for cell in judged:
+        if cell.id in _AXES:
+            axis, setting = _AXES[cell.id]
+            log = cell.operation or {}
+            moved = log.get("moved") or {}
+            ran = cell.word in (Word.BITWISE, Word.NOISE, Word.MOVED)
+            found.append(
+                Invariance(
+                    axis=axis,
+                    setting=setting,
+                    stage=cell.stage,
+                    operation=moved.get("op", ""),
+                    module=moved.get("module", ""),
+                    source=moved.get("source", ""),
+                    compared=moved.get("compared", log.get("compared")),
+                    why_not="" if ran else cell.reason,
+                )
+            )
+    return found
+
+
+def headline(found: Sequence[SubjectResults]) -> str:
+    """The first clause of every answer."""
+    return " ".join(f"{part.answer.split('.')[0]}." for part in found)
+
+
+def exit_code(found: Sequence[SubjectResults]) -> int:
+    """0: everything as shipped reproduces (bitwise or within noise), 1: something does not, 2: cannot tell."""
+    words = [cell.word for part in found for cell in part.cells if cell.id.startswith("as shipped ")]
+    if Word.MOVED in words:
+        return 1
+    errors = any(cell.word is Word.ERROR for part in found for cell in part.cells)
+    return 2 if errors or not words else 0
+
+
+def progress(console: Console) -> Progress:
+    """A bar over all cells on a terminal; nothing elsewhere, where each finished cell is a line."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def publish(matrix: Matrix, out: Path, json: Path | None = None) -> None:
+    """Write reproduce.html and reproduce.json into `out`, each atomically."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_matrix(matrix, out / "reproduce.json")
+    write_page(matrix, out / "reproduce.html")
+    if json:
+        write_matrix(matrix, json)

@@ -1,0 +1,101 @@
+"""What a run shows while it trains: every tensor's digest, and its drift from a reference run's, taken at once.
+
+Tensors are named `stage/name@step` in the order in which they come. A reference is a folder that an earlier run kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from parity.comparison import compare
+from parity.files import write_atomically
+from parity.trace import snapshot
+
+TENSORS, RESULT = "tensors.safetensors", "result.json"
+
+
+@dataclass
+class Watch:
+    """Collects what a run shows.
+
+    reference: folder of a run that kept its tensors; each tensor is compared with its namesake there.
+    keep: keep all tensors for later runs to be compared with.
+    """
+
+    reference: Path | None = None
+    keep: bool = False
+    digests: dict[str, str] = field(default_factory=dict)
+    drifts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    _spent: float = 0.0
+    _mark: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self._file = safe_open(self.reference / TENSORS, framework="pt") if self.reference else None
+        self._known = set(self._file.keys()) if self._file else set()
+
+    def put(self, stage: str, tensors: Mapping[str, Tensor], step: int = 0) -> None:
+        """Look at the tensors of a stage; the time this takes is not the run's."""
+        start = time.perf_counter()
+        for name, tensor in tensors.items():
+            key, value = f"{stage}/{name}@{step}", snapshot(tensor).cpu()
+            self.digests[key] = fingerprint(value)
+            if value.numel() == 1:
+                self.scalars[key] = float(value)
+            if self._file and key in self._known:
+                self.drifts[key] = _figures(self._file.get_tensor(key), value)
+            if self.keep:
+                self.kept[key] = value
+        self.spent(time.perf_counter() - start)
+
+    def spent(self, seconds: float) -> None:
+        """So much time went into looking, not into training."""
+        self._spent += seconds
+
+    def begin_steps(self) -> None:
+        """Time counts from here."""
+        self._mark, self._spent = time.perf_counter(), 0.0
+
+    def step_done(self) -> None:
+        """One update has been made."""
+        now = time.perf_counter()
+        self.seconds.append(now - self._mark - self._spent)
+        self._mark, self._spent = now, 0.0
+
+    def write(self, folder: Path) -> None:
+        """Leave the result in `folder`; `RESULT` is written last and whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.keep:
+            save_file(self.kept, folder / TENSORS)
+        names = ("digests", "drifts", "scalars", "seconds", "notes")
+        document = {name: getattr(self, name) for name in names}
+        write_atomically(folder / RESULT, json.dumps(document).encode())
+
+
+def fingerprint(value: Tensor) -> str:
+    """Digest of type, shape and bytes in row-major order."""
+    value = value.detach().cpu().contiguous()
+    sha = hashlib.blake2b(f"{value.dtype} {tuple(value.shape)}".encode(), digest_size=12)
+    sha.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _figures(reference: Tensor, value: Tensor) -> dict[str, Any]:
+    drift = asdict(compare(reference, value))
+    norm = float(reference.to(torch.float64).norm()) if reference.is_floating_point() else None
+    names = ("structural", "bitwise", "count", "differing", "max_abs", "rel_l2")
+    return {name: drift[name] for name in names} | {"norm": norm}

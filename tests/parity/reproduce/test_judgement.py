@@ -1,0 +1,195 @@
+"""Ranking arithmetic, words, and sentences that claim no more than was seen."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parity.reproduce.answer import answer, recipe
+from parity.reproduce.cell import Cell
+from parity.reproduce.judge import Judged, effects, judge
+from parity.reproduce.operations import first_moved
+from parity.reproduce.ranking import explained, leading, measured_directly, shares, variances
+from parity.reproduce.run import Run
+from parity.reproduce.watch import Watch
+from parity.reproduce.words import RAN, Word
+
+
+def judged(id: str, word: Word = Word.MOVED, cause: str = "", **effects: float) -> Judged:
+    return Judged(
+        id=id,
+        title=id,
+        group="",
+        word=word,
+        reason="",
+        against="baseline",
+        cause=cause,
+        control=f"fix {cause}",
+        effects=effects,
+    )
+
+
+def test_shares_are_parts_of_the_summed_variance() -> None:
+    cells = [judged("window", cause="window", loss=0.3), judged("order", cause="order", loss=0.4)]
+    found = {share.cause: share.share for share in shares(cells)}
+    assert found["order"] == pytest.approx(0.16 / 0.25)
+    assert found["window"] == pytest.approx(0.09 / 0.25)
+
+
+def test_draws_are_averaged_and_settings_take_their_largest() -> None:
+    drawn = [judged("window", cause="window", loss=0.1), judged("window 2", cause="window", loss=0.3)]
+    settings = [judged("threads 2", cause="threads", loss=0.1), judged("threads 4", cause="threads", loss=0.3)]
+    assert variances(drawn)["window"]["loss"] == pytest.approx((0.01 + 0.09) / 4)
+    assert variances(settings)["threads"]["loss"] == pytest.approx(0.09 / 2)
+
+
+def test_a_quantity_that_nothing_moves_has_no_say() -> None:
+    cells = [judged("window", cause="window", loss=0.1), judged("dropout", cause="dropout", loss=0.1, weights=0.0)]
+    assert [share.share for share in shares(cells)] == pytest.approx([0.5, 0.5])
+    assert shares([judged("window", Word.BITWISE, "window")]) == []
+
+
+def test_causes_that_did_not_run_have_no_share() -> None:
+    cells = [judged("window", Word.ERROR, "window", loss=9.0), judged("order", cause="order", loss=0.4)]
+    assert [share.cause for share in shares(cells)] == ["order"]
+
+
+@given(st.lists(st.floats(1e-6, 10.0), min_size=1, max_size=8))
+def test_shares_sum_to_one_and_leaders_reach_the_part_asked_for(sizes: list[float]) -> None:
+    found = shares([judged(f"cause {i}", cause=f"cause {i}", loss=size) for i, size in enumerate(sizes)])
+    assert sum(share.share for share in found) == pytest.approx(1.0)
+    chosen = leading(found)
+    assert sum(share.share for share in chosen) >= 0.99 or len(chosen) == len(found)
+
+
+def test_single_causes_are_held_against_the_direct_measurement() -> None:
+    cells = [
+        judged("as shipped 2", loss=0.5),
+        judged("window", cause="window", loss=0.3),
+        judged("order", cause="order", loss=0.4),
+        judged("threads 2", cause="threads", loss=5.0),  # not drawn: as shipped it is the same in every run
+    ]
+    assert explained(variances(cells), measured_directly(cells))["loss"] == pytest.approx(1.0)
+
+
+IDS = (
+    "as shipped 2",
+    "as shipped 3",
+    "nothing",
+    "nothing again",
+    "threads 2",
+    "threads 4",
+    "workers 2",
+    "resume at 1",
+    "beside",
+)
+CLAIMS = {"threads": "threads ", "loading processes": "workers ", "continued": "resume ", "in company": "beside"}
+
+
+@given(st.dictionaries(st.sampled_from(IDS), st.sampled_from(list(Word)), min_size=0))
+def test_a_sentence_never_claims_more_than_the_cells_showed(found: dict[str, Word]) -> None:
+    text = answer("toy", [judged(id, word) for id, word in found.items()], [])
+    shipped = [found[id] for id in found if id.startswith("as shipped ") and found[id] in RAN]
+    nothing = [found[id] for id in found if id.startswith("nothing") and found[id] in RAN]
+    assert ("yes" in text) == (bool(shipped) and set(shipped) == {Word.BITWISE})
+    assert ("not measured" in text) == (not shipped)
+    assert ("Seeded" in text) == bool(nothing)
+    for clause in text.partition("Seeded: ")[2].rstrip(".").split("; "):
+        for claim, prefix in CLAIMS.items():
+            if claim in clause:
+                tried = [found[id] for id in found if id.startswith(prefix) and found[id] in RAN]
+                assert tried, f"{clause!r} speaks of what did not run"
+                assert ("bitwise" in clause) == (set(tried) == {Word.BITWISE})
+                assert ("not the same" in clause) == (Word.MOVED in tried)
+
+
+def test_the_recipe_lists_controls_of_what_moved_once_largest_first() -> None:
+    cells = [
+        judged("threads 2", Word.NOISE, "threads", loss=1e-6),
+        judged("window", Word.MOVED, "window", loss=0.5),
+        judged("window 2", Word.MOVED, "window", loss=0.5),
+        judged("hash seed", Word.BITWISE, "hash seed"),
+    ]
+    assert recipe(cells, shares(cells)) == ["fix window", "fix threads"]
+
+
+def drift(rel_l2: float, *, bitwise: bool = False, structural: str = "") -> dict[str, object]:
+    return {
+        "structural": structural,
+        "bitwise": bitwise,
+        "count": 4,
+        "differing": 4,
+        "max_abs": rel_l2,
+        "rel_l2": rel_l2,
+        "norm": 2.0,
+    }
+
+
+def word(drifts: dict[str, dict[str, object]], floor: float | None) -> Judged:
+    result = {"drifts": drifts, "notes": {}, "seconds": [2.0, 1.0]}
+    reference = {"drifts": {}, "notes": {}, "seconds": [3.0]}
+    floors = {} if floor is None else {key: {"rel_l2": floor, "max_abs": floor, "differing": 0.0} for key in drifts}
+    cell = Cell(id="x", title="x", group="", runs=(Run(subject="x", pipeline="x"),))
+    return judge(cell, result, reference, floors)
+
+
+def test_words_follow_the_floor() -> None:
+    assert word({"codes/out@0": drift(0.0, bitwise=True)}, 1e-6).word is Word.BITWISE
+    assert word({"codes/out@0": drift(4.9e-6)}, 1e-6).word is Word.NOISE
+    assert word({"codes/out@0": drift(5.1e-6)}, 1e-6).word is Word.MOVED
+    assert word({"codes/out@0": drift(1e-9)}, 0.0).word is Word.MOVED
+    assert word({"codes/out@0": drift(1e-9)}, None).word is Word.MOVED
+    assert word({"codes/out@0": drift(0.0, structural="shape")}, 1.0).word is Word.MOVED
+    assert word({}, 1.0).word is Word.ERROR
+
+
+def test_the_cost_of_a_control_is_time_with_it_over_time_without() -> None:
+    assert word({"codes/out@0": drift(1.0)}, 1.0).cost == pytest.approx(3.0)
+
+
+def test_a_tensor_without_a_floor_is_no_noise() -> None:
+    """One-ULP runs never reach it, so nothing says that it may differ."""
+    result = {"drifts": {"codes/out@0": drift(1e-9), "data/image@0": drift(1e-9)}, "notes": {}, "seconds": []}
+    floors = {"codes/out@0": {"rel_l2": 1.0, "max_abs": 1.0, "differing": 0.0}}
+    cell = Cell(id="x", title="x", group="", runs=(Run(subject="x", pipeline="x"),))
+    assert judge(cell, result, {"notes": {}, "seconds": []}, floors).word is Word.MOVED
+
+
+def test_effects_are_distances_over_all_tensors_of_the_last_step() -> None:
+    parts = {"codes/a@0": drift(9.0), "codes/a@1": drift(0.3), "codes/b@1": drift(0.4)}
+    assert effects(parts)["codes"] == pytest.approx(((0.6**2 + 0.8**2) / 8) ** 0.5)
+
+
+def test_the_first_operation_that_moved_is_found() -> None:
+    log = [
+        ["aten.mm", "model.a", "a.py:1", False, [[[2, 3], "x"]]],
+        ["aten.add", "model.b", "a.py:2", False, [[[2, 3], "y"]]],
+    ]
+    other = [log[0], [*log[1][:4], [[[2, 3], "z"]]]]
+    assert first_moved(log, log) is None
+    moved = first_moved(log, other)
+    assert moved is not None
+    assert (moved.op, moved.module, moved.compared, moved.changed) == ("aten.add", "model.b", 1, False)
+    shorter = first_moved(log, log[:1])
+    assert shorter is not None
+    assert shorter.changed
+
+
+def test_of_a_batch_only_what_is_laid_out_by_sample_is_compared() -> None:
+    alone = [["aten.mm", "", "", False, [[[1, 3], "x"]]], ["aten.t", "", "", False, [[[3, 1], "y"]]]]
+    three = [["aten.mm", "", "", False, [[[3, 3], "x"]]], ["aten.t", "", "", False, [[[3, 3], "other"]]]]
+    assert first_moved(alone, three, share=3) is None
+
+
+def test_a_watch_sees_one_flipped_bit_and_a_permutation(tmp_path) -> None:
+    value = torch.arange(6.0).reshape(2, 3) + 1
+    first = Watch(keep=True)
+    first.put("codes", {"out": value})
+    first.write(tmp_path / "first")
+    moved = value.clone()
+    moved[0, 0] = torch.nextafter(moved[0, 0], torch.tensor(9.0))
+    for changed, same in ((value.clone(), True), (moved, False), (value.flip(1), False)):
+        second = Watch(reference=tmp_path / "first")
+        second.put("codes", {"out": changed})
+        assert second.drifts["codes/out@0"]["bitwise"] is same
+        assert (second.digests == first.digests) is same
