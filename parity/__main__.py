@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from parity import cli_compare, cli_reproduce
 from parity.cli_truth import truth
-from parity import cli_compare
-from parity import cli_reproduce
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
