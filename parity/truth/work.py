@@ -76,17 +76,18 @@ def measure_input(spec: RunSpec, reference: Path, index: int, wanted: tuple[str,
     left = tuple(name for name in wanted if name not in done or (check and not _checked(done[name])))
     pipeline = worker.pipeline_of(spec)
     world = load_trace(reference).tensors | clip_of_input(batch_tensors(worker.batch_of(spec)), index)
-    for name in needed(pipeline, left):
-        stage = pipeline.by_name[name]
-        inputs = worker.inputs_of(spec, stage, world)
-        if stage.gradients:
-            inputs = mid_run(inputs, index)
-        legacy = worker.replay(spec, "legacy", name, inputs)
-        world |= {f"{name}/{key}": value for key, value in legacy.items()}
-        if name in left:
-            done[name] = asdict(measure_stage(spec, stage, inputs, legacy, check))
-            write_atomically(out, json.dumps(done, indent=1).encode())
-        gc.collect()  # graphs are held by cycles through the frames of the code that built them
+    with worker._economical(spec):  # the layout of texture space is one mesh for all stages and inputs
+        for name in needed(pipeline, left):
+            stage = pipeline.by_name[name]
+            inputs = worker.inputs_of(spec, stage, world)
+            if stage.gradients:
+                inputs = mid_run(inputs, index)
+            legacy = worker.replay(spec, "legacy", name, inputs)
+            world |= {f"{name}/{key}": value for key, value in legacy.items()}
+            if name in left:
+                done[name] = asdict(measure_stage(spec, stage, inputs, legacy, check))
+                write_atomically(out, json.dumps(done, indent=1).encode())
+            gc.collect()  # graphs are held by cycles through the frames of the code that built them
     return out
 
 
