@@ -71,3 +71,17 @@ def test_the_page_shows_every_word_and_loads_nothing(results):
 def test_zero_has_a_place_left_of_every_decade():
     axis = Axis([0.0, 1e-9, 1e-3, math.inf])
     assert axis.x(0.0) < axis.x(1e-9) < axis.x(1e-3) <= 100
+
+
+def test_an_audit_shows_a_truth_run_of_its_own_sources_only(results, tmp_path, monkeypatch):
+    from parity.truth import stored
+
+    write_truth(results, tmp_path / "truth.json")
+    monkeypatch.setattr(stored, "truth_key", lambda spec: "0")
+    summary = stored.stored_summary(tmp_path, "toy", ["coarse"])
+    assert summary.answer == results.answer
+    assert summary.counts["farther"] == 1
+    assert stored.stored_summary(tmp_path, "toy", ["coarse", "detail"]) is None
+    monkeypatch.setattr(stored, "truth_key", lambda spec: "another")
+    assert stored.stored_summary(tmp_path, "toy", ["coarse"]) is None
+    assert stored.stored_summary(tmp_path / "nowhere", "toy", ["coarse"]) is None
