@@ -171,10 +171,21 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TruthSummary:
+    """What a truth run of the same sources found (docs/truth.md): its words counted, and its page beside the report."""
+
+    answer: str
+    exit_code: int
+    counts: dict[str, int]
+    page: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """A whole run. `first_divergence` is the id of a row; `timings` are seconds.
 
     resources: subject and variant -> seconds of its traced run and peak memory of its process in GB, taps included.
+    truth: set when a truth run of the same sources lies beside the report.
     """
 
     schema: int = SCHEMA
@@ -198,6 +209,7 @@ class Results:
     floor: FloorEvidence
     timings: dict[str, float]
     resources: dict[str, dict[str, float]]
+    truth: TruthSummary | None = None
 
     @property
     def divergence(self) -> Row | None:

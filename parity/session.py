@@ -81,7 +81,10 @@ def measure_floors(request: Request, *, console: Console) -> list[Path]:
 def publish(results: Results, out: Path, json: Path | None = None) -> None:
     """Write report.html, results.json, results.csv and junit.xml into `out`, each atomically."""
     from parity.junit import write_junit
+    from parity.truth.stored import stored_summary
 
+    pipelines = dict.fromkeys(stage.pipeline for stage in results.stages)
+    results = replace(results, truth=stored_summary(out, results.scope.get("batch", ""), pipelines))
     out.mkdir(parents=True, exist_ok=True)
     write_results(results, out / "results.json")
     write_atomically(out / "results.csv", table(results.rows).to_csv().encode())

@@ -40,7 +40,7 @@ class Axis:
         """Percent from the left."""
         if distance <= 0:
             return 3.0
-        return 10 + 87 * (math.log10(distance) - self.low) / (self.high - self.low)
+        return 10 + 86 * (math.log10(distance) - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
         """At most seven decades."""

@@ -112,8 +112,8 @@ def answer(rows: Sequence[TruthRow]) -> str:
         return f"Cannot tell yet: {len(few)} of {len(rows)} quantities differ, and {few[0].reason}."
     if len(count[Word.SAME_ERROR]) == len(rows):
         return f"Modern is exactly as far from truth as legacy in all {len(rows)} quantities: the same bytes, R = 1."
-    parts = [f"{len(found)} {word}" for word, found in count.items() if found]
-    return f"Modern is at least as right as legacy beyond its noise: of {len(rows)} quantities {', '.join(parts)}."
+    parts = ", ".join(f"{len(found)} {word}" for word, found in count.items() if found)
+    return f"Nowhere is modern farther from truth than legacy's noise allows: of {len(rows)} quantities {parts}."
 
 
 def _row(key: Key, own: Distances, finding: Finding) -> TruthRow:

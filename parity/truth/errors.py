@@ -53,10 +53,8 @@ def distance(truth: Mapping[str, Tensor], found: Mapping[str, Tensor], names: li
 
 def same_bytes(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> bool:
     """Whether all of `names` are equal bit for bit."""
-    return all(a[name].dtype == b[name].dtype and _equal(a[name], b[name]) for name in names)
+    return all(_bits(a[name]) == _bits(b[name]) for name in names)
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) if a.dim() else bool(a == b)
+def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    return tensor.dtype, tensor.shape, tensor.contiguous().numpy().tobytes()

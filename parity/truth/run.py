@@ -61,9 +61,11 @@ def measure(request: TruthRequest, *, command: str, console: Console) -> TruthRe
     problems: dict[Any, str] = {}
     with crew() as members, _progress(console) as bar:
         specs = {pipeline.name: spec_of(pipeline, batch) for pipeline in chosen}
+        keys = {name: truth_key(spec) for name, spec in specs.items()}  # of the sources as they are now
         for pipeline in chosen:
             wanted = tuple(name for name in stages[pipeline.name] if name in exercised(pipeline))
-            stored = _measure_pipeline(specs[pipeline.name], wanted, request, members, bar) if wanted else []
+            folder = CACHE / "truth" / keys[pipeline.name]
+            stored = _measure_pipeline(specs[pipeline.name], folder, wanted, request, members, bar) if wanted else []
             distances, broken = collect(pipeline.name, stored)
             found |= distances
             problems |= broken
@@ -77,7 +79,7 @@ def measure(request: TruthRequest, *, command: str, console: Console) -> TruthRe
         alpha=ALPHA,
         scope=_scope(batch, request),
         environment=fingerprint(),
-        keys={name: truth_key(spec) for name, spec in specs.items()},
+        keys=keys,
         rows=rows,
         not_exercised=[
             *skipped,
@@ -129,13 +131,12 @@ def not_exercised(pipeline: Pipeline, asked: tuple[str, ...]) -> list[Skipped]:
 
 
 def _measure_pipeline(
-    spec: RunSpec, wanted: tuple[str, ...], request: TruthRequest, members: Crew, bar: _Bar
+    spec: RunSpec, folder: Path, wanted: tuple[str, ...], request: TruthRequest, members: Crew, bar: _Bar
 ) -> list[Mapping[str, Any]]:
     reference = CACHE / "traces" / trace_key(spec, "legacy")
     if not (reference / "facts.json").exists():
         bar.say(f"{spec.pipeline}: legacy's training step")
         members.submit("process 0", worker.trace_to, spec, "legacy", reference).result()
-    folder = CACHE / "truth" / truth_key(spec)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index}.json" for index in range(request.inputs)]
     jobs = {
