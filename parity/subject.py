@@ -113,6 +113,10 @@ class Observable(Subject, Protocol):
         """The subject's own training loop without taps; afterwards the subject is as it was found."""
         ...
 
+    def quick(self, pixels: int) -> AbstractContextManager[None]:
+        """While inside, steps are cheap: small pictures (`pixels` a side) or equal meshes rasterised once."""
+        ...
+
     def touched(self) -> list[object]:
         """Networks and objects that taps may hook or patch."""
         ...
