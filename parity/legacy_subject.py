@@ -51,7 +51,8 @@ class LegacySubject:
             seed_everything(plan.seed)
             for step in range(plan.steps):
                 self._step(trace, batch, plan, step)
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         trace.structure["shapes"] = {
             name: [list(value.shape), str(value.dtype)] for name, value in trace.tensors.items()
         }

@@ -67,7 +67,8 @@ class ModernDetailSubject:
         """Run training steps, each on a fresh copy of `batch`; the subject is put back afterwards."""
         with self.bare() as loop:
             trace = _Run(self._networks, batch, plan, self._device, loop.optimizers).trace()
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         return trace
 
     @contextmanager

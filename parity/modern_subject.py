@@ -51,7 +51,8 @@ class ModernSubject:
         trace = Trace(subject=self.name)
         with self.bare() as loop:
             self._run(trace, batch, plan, loop.optimizers["adam"])
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         return trace
 
     @contextmanager

@@ -81,11 +81,13 @@ class Plan:
 
     steps: optimizer updates; step k's tensors after the first carry the suffix `@k`.
     term_gradients: also take the gradient of each loss term with respect to sequence/out (step 0 only).
+    digests: also digest all that the run leaves behind, see `parity/aftermath.py`.
     seed: every generator is seeded with it right before the first training step.
     """
 
     steps: int = 1
     term_gradients: bool = True
+    digests: bool = True
     seed: int = 0
 
 
