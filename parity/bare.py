@@ -18,10 +18,12 @@ class BareLoop(Protocol):
     """One run of a subject's training loop.
 
     networks: everything the loop runs, by legacy name. optimizers: by name, as configured, fresh.
+    coder: the trained network whose first output in a step holds the codes.
     """
 
     networks: Mapping[str, nn.Module]
     optimizers: Mapping[str, Optimizer]
+    coder: nn.Module
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """One training step on a fresh copy of `batch`; what the subject's own functions return, as `stage/tensor`."""

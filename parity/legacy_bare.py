@@ -37,6 +37,7 @@ class LegacyLoop:
             "AU_net": trainer.AU_net,
         }
         self.optimizers: Mapping[str, Optimizer] = {"opt": trainer.opt}
+        self.coder: nn.Module = trainer.mymodel.BiViT
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """One step of the lab's loop; its losses and the pictures and meshes that it returns."""

@@ -21,6 +21,7 @@ class LegacyDetailLoop:
         self._trainer = trainer
         self.networks: Mapping[str, nn.Module] = {name: network(trainer, name) for name in NETWORKS}
         self.optimizers: Mapping[str, Optimizer] = {"G": trainer.optimizer_G, "D": trainer.optimizer_D}
+        self.coder: nn.Module = trainer.deca.E_detail
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """One step of the lab's loop: its losses, codes, mesh and the final picture."""

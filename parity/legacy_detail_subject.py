@@ -63,7 +63,8 @@ class LegacyDetailSubject:
             seed_everything(plan.seed)
             for step in range(plan.steps):
                 self._step(trace, batch, plan, step)
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         trace.structure["shapes"] = {
             name: [list(value.shape), str(value.dtype)] for name, value in trace.tensors.items()
         }
@@ -87,6 +88,10 @@ class LegacyDetailSubject:
 
     def economical(self) -> AbstractContextManager[None]:
         """While inside, equal meshes are rasterised once; for measuring noise, where repeating proves nothing."""
+        return cached_raster()
+
+    def quick(self, pixels: int) -> AbstractContextManager[None]:
+        """While inside, equal meshes are rasterised once; codes are frozen, so `pixels` need not shrink the raster."""
         return cached_raster()
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

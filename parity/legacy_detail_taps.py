@@ -5,10 +5,9 @@ Nothing stays hooked or wrapped, and no tensor that legacy computes is changed. 
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from parity.legacy_detail_build import NETWORKS, import_legacy_detail, network
 from parity.legacy_taps import Calls, hooked, wrapped
+from parity.quick_raster import rasterising, remembering
 from parity.trace import snapshot
 
 Tensors = dict[str, Tensor]
@@ -110,34 +110,13 @@ def frame_locals(found: dict[str, list[dict[str, Any]]], *functions: Callable[..
         sys.setprofile(before)
 
 
-@contextmanager
-def cached_raster() -> Iterator[None]:
-    """While inside, equal meshes are rasterised once: the search for visible faces takes seconds an image.
+def cached_raster() -> AbstractContextManager[None]:
+    """While inside, equal meshes are rasterised once.
 
-    A step rasterises the texture layout four times and frozen codes give every step the same mesh. Values are those of
-    the first equal call (bytes of vertices and faces, same settings), the cache ends with the context, and a mesh that
-    carries gradient is never cached. In the detail stage none does: pixels are sampled with a detached grid.
+    A step rasterises the texture layout four times and frozen codes give every step the same mesh. In the detail stage
+    no mesh carries gradient: pixels are sampled with a detached grid.
     """
-    module = import_legacy_detail("utils.renderer")
-    original: Callable[..., Any] = getattr(module, "rasterize_meshes", None)  # type: ignore[assignment]
-    seen: dict[str, tuple[Tensor, ...]] = {}
-
-    def rasterize_meshes(meshes: Any, **settings: Any) -> tuple[Tensor, ...]:
-        vertices, faces = meshes.verts_packed(), meshes.faces_packed()
-        if vertices.requires_grad:
-            found: tuple[Tensor, ...] = original(meshes, **settings)
-            return found
-        sha = hashlib.sha256(
-            repr((sorted(settings.items()), vertices.shape, len(meshes), str(vertices.device))).encode()
-        )
-        for tensor in (vertices, faces):
-            sha.update(tensor.cpu().contiguous().numpy().tobytes())
-        if sha.hexdigest() not in seen:
-            seen[sha.hexdigest()] = original(meshes, **settings)
-        return tuple(tensor.clone() for tensor in seen[sha.hexdigest()])
-
-    with mock.patch.object(module, "rasterize_meshes", rasterize_meshes):
-        yield
+    return rasterising(import_legacy_detail("utils.renderer"), remembering)
 
 
 @contextmanager

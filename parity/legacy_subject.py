@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from parity.aftermath import state_digests
 from parity.bare import BareLoop
 from parity.batch import Batch
 from parity.legacy_bare import LegacyLoop
-from parity.legacy_build import build_trainer
+from parity.legacy_build import build_trainer, import_legacy
 from parity.legacy_replay import Replay, adam_tensors, parameter_gradients, term_gradients
 from parity.legacy_taps import Calls, code_entries, forward_stages, kept_modes, tapped
+from parity.quick_raster import rasterising, shrunk
 from parity.randomness import record_draws, seed_everything
 from parity.subject import Observable, Plan, Setup
 from parity.trace import Trace, snapshot
@@ -49,7 +51,8 @@ class LegacySubject:
             seed_everything(plan.seed)
             for step in range(plan.steps):
                 self._step(trace, batch, plan, step)
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         trace.structure["shapes"] = {
             name: [list(value.shape), str(value.dtype)] for name, value in trace.tensors.items()
         }
@@ -73,6 +76,10 @@ class LegacySubject:
         """What taps may hook or patch: networks, and the trainer itself."""
         trainer = self._trainer
         return [trainer, trainer.mymodel, trainer.expression_net, trainer.AU_net]
+
+    def quick(self, pixels: int) -> AbstractContextManager[None]:
+        """While inside, pictures are rasterised at `pixels` x `pixels`."""
+        return rasterising(import_legacy("utils.renderer3"), partial(shrunk, pixels=pixels))
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra functions, on given inputs.

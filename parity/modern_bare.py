@@ -22,6 +22,7 @@ class ModernLoop:
         self._networks, self._model, self._device = networks, networks.model, device
         self.networks: Mapping[str, nn.Module] = {"model": networks.model, "expression_net": networks.expression}
         self.optimizers: Mapping[str, Optimizer] = {"adam": make_optimizer(networks.model, networks.config)}
+        self.coder: nn.Module = networks.model.sequence
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """One step; every tensor that it returns, read after the update."""

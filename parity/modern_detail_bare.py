@@ -25,6 +25,7 @@ class ModernDetailLoop:
         self.networks: Mapping[str, nn.Module] = networks.by_legacy_name
         self._both = make_optimizers(networks.model, networks.config)
         self.optimizers: Mapping[str, Optimizer] = {"G": self._both.generator, "D": self._both.discriminator}
+        self.coder: nn.Module = networks.model.detail_encoder
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """One step; every tensor that it returns."""

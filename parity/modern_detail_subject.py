@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from modern import renderer
 from modern.detail.batch import DetailBatch
 from modern.detail.step import (
     DetailOptimizers,
@@ -35,6 +36,7 @@ from parity.modern_detail_taps import (
     running_statistics,
 )
 from parity.modern_taps import CODES, Tensors
+from parity.quick_raster import rasterising, remembering
 from parity.randomness import record_draws, seed_everything
 from parity.subject import DetailSetup, Observable, Plan
 from parity.trace import Trace, snapshot
@@ -65,7 +67,8 @@ class ModernDetailSubject:
         """Run training steps, each on a fresh copy of `batch`; the subject is put back afterwards."""
         with self.bare() as loop:
             trace = _Run(self._networks, batch, plan, self._device, loop.optimizers).trace()
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         return trace
 
     @contextmanager
@@ -77,6 +80,10 @@ class ModernDetailSubject:
     def touched(self) -> list[object]:
         """What taps may hook or patch: networks, and the step itself."""
         return [self._networks.step, self._networks.model, self._networks.by_legacy_name["ACG"]]
+
+    def quick(self, pixels: int) -> AbstractContextManager[None]:
+        """While inside, equal meshes are rasterised once; codes are frozen, so `pixels` need not shrink the raster."""
+        return rasterising(renderer, remembering)
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra modules, on given inputs.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from modern import renderer
 from modern.clip import Clip
 from modern.model import evaluating
 from modern.train.step import StepOutput, update
@@ -18,6 +20,7 @@ from parity.modern_bare import ModernLoop
 from parity.modern_networks import Networks
 from parity.modern_replay import Replay, clip_of
 from parity.modern_taps import Taps, adam_tensors, parameter_gradients, structure, term_gradients
+from parity.quick_raster import rasterising, shrunk
 from parity.randomness import record_draws, seed_everything
 from parity.subject import Observable, Plan, Setup
 from parity.trace import Trace, snapshot
@@ -48,7 +51,8 @@ class ModernSubject:
         trace = Trace(subject=self.name)
         with self.bare() as loop:
             self._run(trace, batch, plan, loop.optimizers["adam"])
-            trace.aftermath = state_digests(loop.networks, loop.optimizers)
+            if plan.digests:
+                trace.aftermath = state_digests(loop.networks, loop.optimizers)
         return trace
 
     @contextmanager
@@ -64,6 +68,10 @@ class ModernSubject:
     def touched(self) -> list[object]:
         """What taps may hook or patch: networks, and the step itself."""
         return [self._networks.step, self._model, self._networks.expression]
+
+    def quick(self, pixels: int) -> AbstractContextManager[None]:
+        """While inside, pictures are rasterised at `pixels` x `pixels`."""
+        return rasterising(renderer, partial(shrunk, pixels=pixels))
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra functions, on given inputs.

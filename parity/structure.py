@@ -23,13 +23,16 @@ class StructuralFinding:
 
 
 def compare_structure(legacy: Trace, modern: Trace, pipeline: str = "coarse") -> list[StructuralFinding]:
-    """Compare every structural fact either side recorded, the tensor names, and the random draws in order."""
+    """Compare every structural fact either side recorded, the tensor names, and the random draws in order.
+
+    A registered discrepancy whose fact neither side records any more has vanished, which is drift like any change.
+    """
     sides = [
         {**trace.structure, "tensors": sorted(trace.tensors), "draws": _of_a_step(trace.draws)}
         for trace in (legacy, modern)
     ]
     registered = {entry.fact: entry for entry in REGISTRY if entry.pipeline == pipeline}
-    facts = list(dict.fromkeys([*sides[0], *sides[1]]))
+    facts = list(dict.fromkeys([*sides[0], *sides[1], *registered]))
     return [_compare_fact(fact, sides[0].get(fact), sides[1].get(fact), registered.get(fact)) for fact in facts]
 
 
@@ -43,9 +46,9 @@ def _of_a_step(draws: list[dict[str, Any]]) -> list[Any]:
 
 
 def _compare_fact(fact: str, legacy: Any, modern: Any, known: Discrepancy | None) -> StructuralFinding:
-    difference = DeepDiff(legacy, modern, ignore_type_in_groups=[(list, tuple)], verbose_level=2)
     if known is not None:
         return _compare_known(fact, legacy, modern, known)
+    difference = DeepDiff(legacy, modern, ignore_type_in_groups=[(list, tuple)], verbose_level=2)
     if not difference:
         return StructuralFinding(name=fact, verdict=Verdict.IDENTICAL, detail="equal")
     return StructuralFinding(name=fact, verdict=Verdict.DRIFT, detail=difference.pretty())

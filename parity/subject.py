@@ -81,11 +81,13 @@ class Plan:
 
     steps: optimizer updates; step k's tensors after the first carry the suffix `@k`.
     term_gradients: also take the gradient of each loss term with respect to sequence/out (step 0 only).
+    digests: also digest all that the run leaves behind, see `parity/aftermath.py`.
     seed: every generator is seeded with it right before the first training step.
     """
 
     steps: int = 1
     term_gradients: bool = True
+    digests: bool = True
     seed: int = 0
 
 
@@ -111,6 +113,10 @@ class Observable(Subject, Protocol):
 
     def bare(self) -> AbstractContextManager[BareLoop]:
         """The subject's own training loop without taps; afterwards the subject is as it was found."""
+        ...
+
+    def quick(self, pixels: int) -> AbstractContextManager[None]:
+        """While inside, steps are cheap: small pictures (`pixels` a side) or equal meshes rasterised once."""
         ...
 
     def touched(self) -> list[object]:
