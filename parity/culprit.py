@@ -20,6 +20,8 @@ from parity import worker
 from parity.files import CACHE, ROOT, tree_digest
 from parity.noise import C
 from parity.ops import Call
+from parity.optimizer import Anatomy, take_apart
+from parity.optimizer_watch import read_update, watched_update, write_update
 from parity.perturb import perturbed
 from parity.roots import roots
 from parity.sketch import distance
@@ -105,6 +107,8 @@ def locate(
         FileNotFoundError: the recording is gone; an audit makes it anew.
         KeyError: no such stage, or one that cannot be replayed.
     """
+    if worker.pipeline_of(spec).by_name[stage].gradients:
+        return _located_update(spec, stage, reference)
     return compare_tapes(
         stage, tape_of(spec, "modern", stage, reference), legacy or legacy_tape(spec, stage, reference), tensors
     )
@@ -170,8 +174,7 @@ def legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Tape:
     """Legacy's side of a stage: kept under .cache/tapes, made in a process of its own where it is not there."""
     path = tape_path(stage, reference)
     if not path.exists():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            pool.submit(keep_legacy_tape, spec, stage, reference).result()
+        _elsewhere(keep_legacy_tape, spec, stage, reference)
     return read_tape(path)
 
 
@@ -183,6 +186,68 @@ def keep_legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Path:
     return path
 
 
+def anatomy_of(spec: RunSpec, stage: str, reference: Path) -> Anatomy:
+    """The update of an update stage taken apart: modern's in this process, legacy's as recorded."""
+    trace = load_trace(reference)
+    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
+    path = _update_path(stage, reference)
+    if not path.exists():
+        _elsewhere(keep_legacy_update, spec, stage, reference)
+    with watched_update(inputs) as found:
+        results = worker.replay(spec, "modern", stage, inputs)
+    return take_apart(inputs, read_update(path), trace.stage(stage), found[0], results)
+
+
+def keep_legacy_update(spec: RunSpec, stage: str, reference: Path) -> Path:
+    """What legacy's optimizer says of itself, made in this process and kept."""
+    trace = load_trace(reference)
+    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
+    with watched_update(inputs) as found:
+        worker.replay(spec, "legacy", stage, inputs)
+    path = _update_path(stage, reference)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_update(path, found[0])
+    return path
+
+
+def _located_update(spec: RunSpec, stage: str, reference: Path) -> Located | None:
+    anatomy = anatomy_of(spec, stage, reference)
+    if not anatomy.departs:
+        return None
+    first = next((part for part in anatomy.ingredients if not part.agrees), None)
+    here, there = _built(anatomy.made), _built(anatomy.legacy_made)
+    return Located(
+        stage=stage,
+        file=here.file,
+        line=here.line,
+        function=here.function,
+        module="",
+        op=here.op,
+        backward=False,
+        legacy=there,
+        differences=(anatomy.sentence,),
+        rel_l2=first.rel_l2 if first else 0.0,
+        tensors=(first.name,) if first else (),
+        agreed=anatomy.ingredients.index(first) if first else len(anatomy.ingredients),
+        operations=len(anatomy.ingredients),
+    )
+
+
+def _built(made: tuple[str, str]) -> Place:
+    file, line = _source(made[0])
+    return Place(op="optimizer", module="", file=file, line=line, function=made[1], backward=False)
+
+
+def _elsewhere(task: Callable[..., Path], *arguments: object) -> None:
+    """Run a task in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(task, *arguments).result()
+
+
+def _update_path(stage: str, reference: Path) -> Path:
+    return tape_path(stage, reference).with_suffix(".json")
+
+
 def tape_path(stage: str, reference: Path) -> Path:
     """Where legacy's tape of a stage belongs: a trace's name stands for all that shapes it."""
     sources = tree_digest(ROOT / "parity" / f"{name}.py" for name in _SOURCES)
@@ -192,12 +257,15 @@ def tape_path(stage: str, reference: Path) -> Path:
 
 def place(call: Call) -> Place:
     """Where an operation stands."""
-    file, _, line = (call.caller or call.source).rpartition(":")
+    file, line = _source(call.caller or call.source)
+    return Place(op=call.op, module=call.module, file=file, line=line, function=call.function, backward=call.backward)
+
+
+def _source(text: str) -> tuple[str, int]:
+    """File, relative to the repository if it lies inside, and line of "file:line"."""
+    file, _, line = text.rpartition(":")
     path = Path(file)
-    shown = path.relative_to(ROOT).as_posix() if file and path.is_relative_to(ROOT) else file
-    return Place(
-        op=call.op, module=call.module, file=shown, line=int(line or 0), function=call.function, backward=call.backward
-    )
+    return (path.relative_to(ROOT).as_posix() if file and path.is_relative_to(ROOT) else file), int(line or 0)
 
 
 def _place(modern: Tape, suspect: Suspect) -> Place:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,6 +19,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from parity.files import write_atomically
 from parity.ops import places
 from parity.sketch import sketch
 
@@ -104,3 +107,28 @@ def _by_content(inputs: Mapping[str, Tensor]) -> dict[Any, list[str]]:
 @torch.no_grad()
 def _content(value: Tensor, gradient: Tensor) -> Any:
     return (tuple(value.shape), sketch(value).key, sketch(gradient).key)
+
+
+def write_update(path: Path, update: Update) -> None:
+    """Store an update's facts as JSON, atomically."""
+    write_atomically(path, json.dumps(asdict(update)).encode())
+
+
+def read_update(path: Path) -> Update:
+    """Read what `write_update` wrote.
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+    stored = json.loads(path.read_text())
+    groups = tuple(
+        Group(settings={name: _hashable(value) for name, value in group["settings"].items()}, keys=tuple(group["keys"]))
+        for group in stored["groups"]
+    )
+    return Update(
+        kind=stored["kind"], made=tuple(stored["made"]), groups=groups, idle=stored["idle"], steps=stored["steps"]
+    )
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -176,7 +176,11 @@ def _rearranged(here: Side, suspect: Suspect, other: _Search, there: Side) -> Su
         return suspect
     moved = [value for value in mine.inputs if value.writers and not here.strict(value)]
     found = next(iter(_strict(here, there, moved)), None)
-    return replace(found, legacy=suspect.legacy, distance=suspect.distance) if found else suspect
+    if found is None:
+        return suspect
+    reader = base_name(mine.call)
+    why = f"{base_name(here.tape.steps[found.modern].call)} hands {reader} its values in another order or selection"
+    return replace(found, legacy=suspect.legacy, distance=suspect.distance, differences=(why,))
 
 
 def _strict(here: Side, there: Side, values: Sequence[Value]) -> list[Suspect]:
