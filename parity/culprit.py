@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from parity import worker
 from parity.files import CACHE, ROOT, tree_digest
+from parity.located import Located, Place
 from parity.noise import C
 from parity.ops import Call
 from parity.optimizer import Anatomy, take_apart
@@ -36,56 +36,8 @@ Replay = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 _SOURCES = ("ops", "sketch", "tape", "tape_file")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """An operation: `op` as PyTorch names it, the module that ran it ("" outside of any), and its source.
-
-    file: relative to the repository where it lies inside. function: qualified name. backward: it computes a gradient of
-    what stands there.
-    """
-
-    op: str
-    module: str
-    file: str
-    line: int
-    function: str
-    backward: bool
-
-    @property
-    def source(self) -> str:
-        """`file:line`."""
-        return f"{self.file}:{self.line}" if self.file else ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Located:
-    """Where a stage's difference is made.
-
-    file, line, function, module, op: of modern's operation. legacy: its counterpart, None if there is none.
-    differences: what differs in its arguments, in words. rel_l2: distance of its output to legacy's nearest value.
-    tensors: the results of the stage that are not the same. agreed, operations: how many of modern's operations before
-    it yield values that legacy has too, and how many there are before it.
-    others: further places where a difference is made, less well founded.
-    """
-
-    stage: str
-    file: str
-    line: int
-    function: str
-    module: str
-    op: str
-    backward: bool
-    legacy: Place | None
-    differences: tuple[str, ...]
-    rel_l2: float
-    tensors: tuple[str, ...]
-    agreed: int
-    operations: int
-    others: tuple[Place, ...] = ()
-
-
 def locate(
-    spec: RunSpec, stage: str, reference: Path, *, tensors: Sequence[str] = (), legacy: Tape | None = None
+    spec: RunSpec, stage: str, reference: Path, tensors: Sequence[str] = (), legacy: Tape | None = None
 ) -> Located | None:
     """Name the operation of modern that makes the difference of `stage`.
 
@@ -131,12 +83,12 @@ def compare_tapes(stage: str, modern: Tape, legacy: Tape, tensors: Sequence[str]
         op=here.op,
         backward=here.backward,
         legacy=place(legacy.steps[first.legacy].call) if first.legacy is not None else None,
-        differences=first.differences,
+        differences=list(first.differences),
         rel_l2=first.distance,
-        tensors=unequal,
+        tensors=list(unequal),
         agreed=first.agreed,
         operations=first.modern,
-        others=tuple(dict.fromkeys(_place(modern, other) for other in found[1:4])),
+        others=list(dict.fromkeys(_place(modern, other) for other in found[1:4])),
     )
 
 
@@ -186,6 +138,12 @@ def keep_legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Path:
     return path
 
 
+def prepare(spec: RunSpec, stage: str, reference: Path) -> Path:
+    """Make and keep, in this process, what `locate` needs of legacy."""
+    keep = keep_legacy_update if worker.pipeline_of(spec).by_name[stage].gradients else keep_legacy_tape
+    return keep(spec, stage, reference)
+
+
 def anatomy_of(spec: RunSpec, stage: str, reference: Path) -> Anatomy:
     """The update of an update stage taken apart: modern's in this process, legacy's as recorded."""
     trace = load_trace(reference)
@@ -225,9 +183,9 @@ def _located_update(spec: RunSpec, stage: str, reference: Path) -> Located | Non
         op=here.op,
         backward=False,
         legacy=there,
-        differences=(anatomy.sentence,),
+        differences=[anatomy.sentence],
         rel_l2=first.rel_l2 if first else 0.0,
-        tensors=(first.name,) if first else (),
+        tensors=[first.name] if first else [],
         agreed=anatomy.ingredients.index(first) if first else len(anatomy.ingredients),
         operations=len(anatomy.ingredients),
     )

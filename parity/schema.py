@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from parity.decode import decode
 from parity.files import write_atomically
+from parity.located import Located, StageError
 from parity.verdict import Verdict
 
 SCHEMA = 2
@@ -156,6 +157,7 @@ class Results:
     """A whole run. `first_divergence` is the id of a row; `timings` are seconds.
 
     resources: subject and variant -> seconds of its traced run and peak memory of its process in GB, taps included.
+    culprit: the operation that makes the first divergence; `culprit_note` says why there is none. errors: by stage.
     """
 
     schema: int = SCHEMA
@@ -179,6 +181,9 @@ class Results:
     floor: FloorEvidence
     timings: dict[str, float]
     resources: dict[str, dict[str, float]]
+    culprit: Located | None = None
+    culprit_note: str = ""
+    errors: list[StageError] = field(default_factory=list)
 
     @property
     def divergence(self) -> Row | None:

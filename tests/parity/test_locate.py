@@ -126,10 +126,10 @@ def test_the_operation_and_its_line_are_named(modern, op, inputs):
 
 def test_arguments_tell_what_is_wrong(inputs):
     here = found(legacy, wrong_eps, inputs)
-    assert here.differences == ("eps 1.1e-05 instead of 1e-05",)
+    assert here.differences == ["eps 1.1e-05 instead of 1e-05"]
     assert here.legacy.function == "legacy"
     assert here.legacy.line == inspect.getsourcelines(legacy)[1] + 2
-    assert found(legacy, wrong_constant, inputs).differences == ("other 1.0001 instead of 1.0",)
+    assert found(legacy, wrong_constant, inputs).differences == ["other 1.0001 instead of 1.0"]
     assert "legacy's add is missing after it" in found(legacy, missing_term, inputs).differences
 
 
