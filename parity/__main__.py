@@ -14,6 +14,7 @@ from parity import cli_compare, cli_reproduce
 from parity.cli_truth import truth
 from parity.cli_judge import judge
 from parity.cli_steps import steps
+from parity import cli_explain
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -109,18 +110,6 @@ def report(
 
 
 @app.command()
-def explain(
-    stage: Annotated[str, typer.Argument(help="stage name, or PIPELINE/STAGE where both have it")],
-    results: Annotated[Path, typer.Option(help="stored results")] = REPORTS / "results.json",
-) -> None:
-    """Say in a few lines what the last audit found at one stage."""
-    from parity.explain import explain_stage
-    from parity.schema import read_results
-
-    Console().print(explain_stage(read_results(results), stage), markup=False, soft_wrap=True)
-
-
-@app.command()
 def floor(
     batch: BatchOption = "carphone_0040",
     pipeline: PipelineOption = "both",
@@ -145,6 +134,9 @@ def _show(results: Results) -> None:
 
 def _command() -> str:
     return shlex.join(["python", "-m", "parity", *sys.argv[1:]])
+
+
+app.command(name="explain")(cli_explain.explain)
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ from parity.audit import Evidence
 from parity.batch import load_batch
 from parity.environment import fingerprint, platform_key
 from parity.gallery import pictures_of
+from parity.located import Located
 from parity.noise import DRAWS, C
 from parity.pipelines import PIPELINES
 from parity.report.pictures import frame
 from parity.rows import born_there, first_divergence, make_rows
 from parity.schema import Finding, FloorEvidence, Goldens, Known, Results, Row, Skipped, StageSummary
+from parity.split import split_errors
 from parity.stages import Pipeline, Stage
 from parity.structure import StructuralFinding
 from parity.verdict import Verdict, exit_code, overall, worst
@@ -40,18 +42,21 @@ def assemble(
     timings: dict[str, float],
     skipped: Sequence[Skipped] = (),
     stages: Mapping[str, Sequence[str]] | None = None,
+    culprit: Located | None = None,
+    culprit_note: str = "",
 ) -> Results:
     """Judge all variants together; `stages` (by pipeline) narrows the rows that are shown and judged."""
     rows = [row for part in evidence for row in make_rows(part) if stages is None or row.stage in stages[row.pipeline]]
     findings = [(part, finding) for part in evidence for finding in part.structure]
     words = [row.verdict for row in rows] + [finding.verdict for _, finding in findings]
     words += [GOLDEN_WORDS[part.golden.state] for part in evidence]
-    culprit, scope, goldens = first_divergence(rows), _scope(evidence), _goldens(evidence)
+    first, scope, goldens = first_divergence(rows), _scope(evidence), _goldens(evidence)
+    said = answer(scope, rows, [finding for _, finding in findings], goldens)
     return Results(
-        answer=answer(scope, rows, [finding for _, finding in findings], goldens),
+        answer=f"{said} {culprit.sentence}" if culprit and first else said,
         verdict=overall(words),
         exit_code=exit_code(words),
-        first_divergence=culprit.id if culprit else None,
+        first_divergence=first.id if first else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         scope=scope,
@@ -84,6 +89,9 @@ def assemble(
             for part in evidence
             for trace in (part.legacy, part.modern)
         },
+        culprit=culprit,
+        culprit_note=culprit_note,
+        errors=split_errors([row for part in evidence for row in make_rows(part)]),
     )
 
 

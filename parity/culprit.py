@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,8 +17,11 @@ from torch import Tensor, nn
 
 from parity import worker
 from parity.files import CACHE, ROOT, tree_digest
+from parity.located import Located, Place
 from parity.noise import C
 from parity.ops import Call
+from parity.optimizer import Anatomy, take_apart
+from parity.optimizer_watch import read_update, watched_update, write_update
 from parity.perturb import perturbed
 from parity.roots import roots
 from parity.sketch import distance
@@ -34,56 +36,8 @@ Replay = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 _SOURCES = ("ops", "sketch", "tape", "tape_file")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """An operation: `op` as PyTorch names it, the module that ran it ("" outside of any), and its source.
-
-    file: relative to the repository where it lies inside. function: qualified name. backward: it computes a gradient of
-    what stands there.
-    """
-
-    op: str
-    module: str
-    file: str
-    line: int
-    function: str
-    backward: bool
-
-    @property
-    def source(self) -> str:
-        """`file:line`."""
-        return f"{self.file}:{self.line}" if self.file else ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Located:
-    """Where a stage's difference is made.
-
-    file, line, function, module, op: of modern's operation. legacy: its counterpart, None if there is none.
-    differences: what differs in its arguments, in words. rel_l2: distance of its output to legacy's nearest value.
-    tensors: the results of the stage that are not the same. agreed, operations: how many of modern's operations before
-    it yield values that legacy has too, and how many there are before it.
-    others: further places where a difference is made, less well founded.
-    """
-
-    stage: str
-    file: str
-    line: int
-    function: str
-    module: str
-    op: str
-    backward: bool
-    legacy: Place | None
-    differences: tuple[str, ...]
-    rel_l2: float
-    tensors: tuple[str, ...]
-    agreed: int
-    operations: int
-    others: tuple[Place, ...] = ()
-
-
 def locate(
-    spec: RunSpec, stage: str, reference: Path, *, tensors: Sequence[str] = (), legacy: Tape | None = None
+    spec: RunSpec, stage: str, reference: Path, tensors: Sequence[str] = (), legacy: Tape | None = None
 ) -> Located | None:
     """Name the operation of modern that makes the difference of `stage`.
 
@@ -105,6 +59,8 @@ def locate(
         FileNotFoundError: the recording is gone; an audit makes it anew.
         KeyError: no such stage, or one that cannot be replayed.
     """
+    if worker.pipeline_of(spec).by_name[stage].gradients:
+        return _located_update(spec, stage, reference)
     return compare_tapes(
         stage, tape_of(spec, "modern", stage, reference), legacy or legacy_tape(spec, stage, reference), tensors
     )
@@ -127,12 +83,12 @@ def compare_tapes(stage: str, modern: Tape, legacy: Tape, tensors: Sequence[str]
         op=here.op,
         backward=here.backward,
         legacy=place(legacy.steps[first.legacy].call) if first.legacy is not None else None,
-        differences=first.differences,
+        differences=list(first.differences),
         rel_l2=first.distance,
-        tensors=unequal,
+        tensors=list(unequal),
         agreed=first.agreed,
         operations=first.modern,
-        others=tuple(dict.fromkeys(_place(modern, other) for other in found[1:4])),
+        others=list(dict.fromkeys(_place(modern, other) for other in found[1:4])),
     )
 
 
@@ -170,8 +126,7 @@ def legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Tape:
     """Legacy's side of a stage: kept under .cache/tapes, made in a process of its own where it is not there."""
     path = tape_path(stage, reference)
     if not path.exists():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            pool.submit(keep_legacy_tape, spec, stage, reference).result()
+        _elsewhere(keep_legacy_tape, spec, stage, reference)
     return read_tape(path)
 
 
@@ -183,6 +138,74 @@ def keep_legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Path:
     return path
 
 
+def prepare(spec: RunSpec, stage: str, reference: Path) -> Path:
+    """Make and keep, in this process, what `locate` needs of legacy."""
+    keep = keep_legacy_update if worker.pipeline_of(spec).by_name[stage].gradients else keep_legacy_tape
+    return keep(spec, stage, reference)
+
+
+def anatomy_of(spec: RunSpec, stage: str, reference: Path) -> Anatomy:
+    """The update of an update stage taken apart: modern's in this process, legacy's as recorded."""
+    trace = load_trace(reference)
+    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
+    path = _update_path(stage, reference)
+    if not path.exists():
+        _elsewhere(keep_legacy_update, spec, stage, reference)
+    with watched_update(inputs) as found:
+        results = worker.replay(spec, "modern", stage, inputs)
+    return take_apart(inputs, read_update(path), trace.stage(stage), found[0], results)
+
+
+def keep_legacy_update(spec: RunSpec, stage: str, reference: Path) -> Path:
+    """What legacy's optimizer says of itself, made in this process and kept."""
+    trace = load_trace(reference)
+    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
+    with watched_update(inputs) as found:
+        worker.replay(spec, "legacy", stage, inputs)
+    path = _update_path(stage, reference)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_update(path, found[0])
+    return path
+
+
+def _located_update(spec: RunSpec, stage: str, reference: Path) -> Located | None:
+    anatomy = anatomy_of(spec, stage, reference)
+    if not anatomy.departs:
+        return None
+    first = next((part for part in anatomy.ingredients if not part.agrees), None)
+    here, there = _built(anatomy.made), _built(anatomy.legacy_made)
+    return Located(
+        stage=stage,
+        file=here.file,
+        line=here.line,
+        function=here.function,
+        module="",
+        op=here.op,
+        backward=False,
+        legacy=there,
+        differences=[anatomy.sentence],
+        rel_l2=first.rel_l2 if first else 0.0,
+        tensors=[first.name] if first else [],
+        agreed=anatomy.ingredients.index(first) if first else len(anatomy.ingredients),
+        operations=len(anatomy.ingredients),
+    )
+
+
+def _built(made: tuple[str, str]) -> Place:
+    file, line = _source(made[0])
+    return Place(op="optimizer", module="", file=file, line=line, function=made[1], backward=False)
+
+
+def _elsewhere(task: Callable[..., Path], *arguments: object) -> None:
+    """Run a task in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(task, *arguments).result()
+
+
+def _update_path(stage: str, reference: Path) -> Path:
+    return tape_path(stage, reference).with_suffix(".json")
+
+
 def tape_path(stage: str, reference: Path) -> Path:
     """Where legacy's tape of a stage belongs: a trace's name stands for all that shapes it."""
     sources = tree_digest(ROOT / "parity" / f"{name}.py" for name in _SOURCES)
@@ -192,12 +215,15 @@ def tape_path(stage: str, reference: Path) -> Path:
 
 def place(call: Call) -> Place:
     """Where an operation stands."""
-    file, _, line = (call.caller or call.source).rpartition(":")
+    file, line = _source(call.caller or call.source)
+    return Place(op=call.op, module=call.module, file=file, line=line, function=call.function, backward=call.backward)
+
+
+def _source(text: str) -> tuple[str, int]:
+    """File, relative to the repository if it lies inside, and line of "file:line"."""
+    file, _, line = text.rpartition(":")
     path = Path(file)
-    shown = path.relative_to(ROOT).as_posix() if file and path.is_relative_to(ROOT) else file
-    return Place(
-        op=call.op, module=call.module, file=shown, line=int(line or 0), function=call.function, backward=call.backward
-    )
+    return (path.relative_to(ROOT).as_posix() if file and path.is_relative_to(ROOT) else file), int(line or 0)
 
 
 def _place(modern: Tape, suspect: Suspect) -> Place:

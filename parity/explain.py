@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from parity.located import StageError
 from parity.pipelines import PIPELINES
 from parity.schema import Results, Row
 from parity.verdict import Verdict
@@ -39,6 +40,7 @@ def _explained(results: Results, pipeline: str, stage: str) -> str:
         f"  isolated: {summary.isolated or 'not run'}; chained: {summary.chained or 'not run'}",
         f"  reads {feeds}",
         f"  {_sentence(summary.isolated, summary.chained)}",
+        *(_error_line(error) for error in results.errors if (error.pipeline, error.stage) == (pipeline, stage)),
     ]
     counts = Counter((row.mode, row.verdict) for row in rows)
     lines += [f"  {mode}: {count} x {word}" for (mode, word), count in sorted(counts.items())]
@@ -46,6 +48,21 @@ def _explained(results: Results, pipeline: str, stage: str) -> str:
     if rows:
         lines.append(f"  repeat: {rows[0].repeat}")
     return "\n".join(lines)
+
+
+def _error_line(error: StageError) -> str:
+    """Injected, inherited and amplified, of the worst tensor of one variant."""
+    grown = ""
+    if error.condition is not None:
+        grown = f", condition {error.condition:.2g} (from {error.condition_from})"
+    return (
+        f"  {error.variant}, {error.tensor}: {error.origin}; injected {_figure(error.injected)}, "
+        f"inherited {_figure(error.inherited)}, passed on {_figure(error.passed_on)}{grown}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2g}"
 
 
 def _sentence(isolated: Verdict | None, chained: Verdict | None) -> str:

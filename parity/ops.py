@@ -102,7 +102,7 @@ class _Mode(TorchDispatchMode):
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         node = torch._C._current_autograd_node()
-        found = _places(sys._getframe(2), backward=node is not None)
+        found = places(sys._getframe(2), backward=node is not None)
         if node is None:
             where = _Origin(self._path[-1] if self._path else "", *(found or ("", "", "")))
             following = torch._C._autograd._get_sequence_nr()
@@ -140,7 +140,7 @@ _INSTALLED = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
 _UNTOLD = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"})
 
 
-def _places(frame: FrameType | None, *, backward: bool) -> tuple[str, str, str] | None:
+def places(frame: FrameType | None, *, backward: bool = False) -> tuple[str, str, str] | None:
     """Innermost place outside torch, innermost place outside installed packages, and the function there.
 
     None for a gradient that no Python code computes.

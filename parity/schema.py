@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict
 
 from parity.decode import decode
 from parity.files import write_atomically
+from parity.located import Located, StageError
 from parity.verdict import Verdict
 
 SCHEMA = 3
@@ -186,6 +187,7 @@ class Results:
 
     resources: subject and variant -> seconds of its traced run and peak memory of its process in GB, taps included.
     truth: set when a truth run of the same sources lies beside the report.
+    culprit: the operation that makes the first divergence; `culprit_note` says why there is none. errors: by stage.
     """
 
     schema: int = SCHEMA
@@ -210,6 +212,9 @@ class Results:
     timings: dict[str, float]
     resources: dict[str, dict[str, float]]
     truth: TruthSummary | None = None
+    culprit: Located | None = None
+    culprit_note: str = ""
+    errors: list[StageError] = field(default_factory=list)
 
     @property
     def divergence(self) -> Row | None:

@@ -16,6 +16,7 @@ from fixtures.clip import ClipUnavailable
 from parity.assemble import assemble
 from parity.audit import Crew, Evidence, Say, add_floors, committed_floors, crew, gather
 from parity.batch import load_batch
+from parity.culprit_audit import name_culprit
 from parity.files import write_atomically
 from parity.pipelines import BOTH, choose, select_stages
 from parity.report import write_report
@@ -63,7 +64,16 @@ def audit(request: Request, *, command: str, console: Console) -> Results:
     timings: dict[str, float] = {}
     with crew() as members, progress(console, timings) as say:
         evidence = [_variant(name, spec, members, say, request.full) for name, spec in request.variants(batch).items()]
-    return assemble(evidence, command=command, timings=timings, skipped=skipped, stages=stages)
+        culprit, note = name_culprit(evidence, members, say)
+    return assemble(
+        evidence,
+        command=command,
+        timings=timings,
+        skipped=skipped,
+        stages=stages,
+        culprit=culprit,
+        culprit_note=note,
+    )
 
 
 def measure_floors(request: Request, *, console: Console) -> list[Path]:

@@ -46,9 +46,9 @@ def suspects(modern: Tape, legacy: Tape, unequal: Sequence[str]) -> list[Suspect
     other.start(expected)
     found = [_suspect(here, index, other, there) for index in sorted(search.sources)]
     found.sort(key=lambda suspect: (not _founded(modern, legacy, suspect), suspect.modern))
-    refined = [_rearranged(here, suspect, other, there) for suspect in found]
+    refined = [_rearranged(here, suspect, there, expected) for suspect in found]
     if all(here.loose(value) for value in results):  # the results are only arranged otherwise
-        refined = _strict(here, there, results) + refined
+        refined = _strict(here, there, results, expected) + refined
     return list(dict.fromkeys(refined))
 
 
@@ -169,20 +169,24 @@ def _founded(modern: Tape, legacy: Tape, suspect: Suspect) -> bool:
     return base_name(mine.call) == base_name(theirs.call) and bool(suspect.differences)
 
 
-def _rearranged(here: Side, suspect: Suspect, other: _Search, there: Side) -> Suspect:
+def _rearranged(here: Side, suspect: Suspect, there: Side, expected: Sequence[Value]) -> Suspect:
     """If the same operation with the same arguments gives other values, the step that arranged its inputs otherwise."""
     mine = here.tape.steps[suspect.modern]
     if suspect.legacy is None or suspect.differences:
         return suspect
     moved = [value for value in mine.inputs if value.writers and not here.strict(value)]
-    found = next(iter(_strict(here, there, moved)), None)
-    return replace(found, legacy=suspect.legacy, distance=suspect.distance) if found else suspect
+    found = next(iter(_strict(here, there, moved, expected)), None)
+    if found is None:
+        return suspect
+    reader = base_name(mine.call)
+    why = f"{base_name(here.tape.steps[found.modern].call)} hands {reader} its values in another order or selection"
+    return replace(found, legacy=suspect.legacy, distance=suspect.distance, differences=(why,))
 
 
-def _strict(here: Side, there: Side, values: Sequence[Value]) -> list[Suspect]:
+def _strict(here: Side, there: Side, values: Sequence[Value], expected: Sequence[Value]) -> list[Suspect]:
     """Where the order of elements departs on the way to `values`."""
-    search, expected = _Search(here, here.strict), _Search(there, there.strict)
+    search, other = _Search(here, here.strict), _Search(there, there.strict)
     search.start(values)
-    expected.start(there.tape.results.values())
+    other.start(expected)
     steps = (index for index in sorted(search.sources) if moves_only(here.tape.steps[index].call))
-    return [_suspect(here, index, expected, there) for index in steps]
+    return [_suspect(here, index, other, there) for index in steps]

@@ -34,6 +34,8 @@ def _print(results: Results, console: Console) -> None:
     _print_notes(results, console)
     if results.divergence:
         _print_divergence(results.divergence, console)
+        for line in results.culprit.lines if results.culprit else [results.culprit_note]:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(Text(results.answer, style="bold"), highlight=False)
     outcome = f"  exit code {results.exit_code}: {_SAID[results.exit_code]}"

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.located import Located, Place
 from parity.report import write_report
 from parity.report.pictures import frame, picture
 from parity.schema import Finding, Known, Results
+from parity.split import split_errors
 from parity.verdict import Verdict, exit_code, worst
 from tests.parity.report.browser import Browser, find_chromium
 from tests.parity.report.synthetic import C, make_rows, summaries
@@ -35,6 +37,32 @@ def gradient(shift: float, size: int = 224) -> NDArray[np.float64]:
     y, x = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
     blob = np.exp(-(((x - 0.4 - shift) ** 2) + (y - 0.5) ** 2) / 0.06)
     return np.stack([0.2 + 0.5 * y + 0.2 * blob, 0.35 + 0.3 * x + 0.2 * blob, 0.55 - 0.2 * y + 0.3 * blob]).clip(0, 1)
+
+
+def located() -> Located:
+    """The operation behind the planted drift."""
+    return Located(
+        stage="texture",
+        op="aten.upsample_bilinear2d.vec",
+        module="model.texture",
+        file="modern/texture.py",
+        line=52,
+        function="TextureModel.forward",
+        backward=False,
+        legacy=Place(
+            op="aten.upsample_nearest2d.vec",
+            module="mymodel.flametex",
+            file="legacy/AU_sequence/decalib/models/FLAME.py",
+            line=231,
+            function="FLAMETex.forward",
+            backward=False,
+        ),
+        differences=["upsample_bilinear2d instead of upsample_nearest2d"],
+        rel_l2=3.1e-3,
+        tensors=["albedo"],
+        agreed=6,
+        operations=6,
+    )
 
 
 def make_results(*, drift: bool = True, keys: int | None = None) -> Results:
@@ -123,6 +151,8 @@ def make_results(*, drift: bool = True, keys: int | None = None) -> Results:
             "legacy (eval)": {"seconds": 21.4, "peak_gb": 2.6},
             "modern (eval)": {"seconds": 9.8, "peak_gb": 1.9},
         },
+        culprit=located() if first else None,
+        errors=split_errors(rows),
     )
 
 
