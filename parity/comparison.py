@@ -61,17 +61,18 @@ def compare(reference: Tensor, candidate: Tensor) -> Drift:
     reference, candidate = reference.detach().cpu(), candidate.detach().cpu()
     structural = _structural(reference, candidate)
     if structural:
-        return Drift(
-            shape=tuple(candidate.shape),
-            dtype=_name(candidate),
-            structural=structural,
-            bitwise=False,
-            count=reference.numel(),
-            differing=reference.numel(),
-        )
+        return broken(candidate, structural)
     if reference.dtype not in _BITS:
         return _compare_exact(reference, candidate)
     return _compare_float(reference, candidate)
+
+
+def broken(tensor: Tensor, why: str) -> Drift:
+    """The drift of what no number can tell: `why` in a few words, for a tensor like `tensor`."""
+    count = tensor.numel()
+    return Drift(
+        shape=tuple(tensor.shape), dtype=_name(tensor), structural=why, bitwise=False, count=count, differing=count
+    )
 
 
 def ulp_distance(a: Tensor, b: Tensor) -> Tensor:

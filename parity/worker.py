@@ -17,18 +17,19 @@ from resource import RUSAGE_SELF, getrusage
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fixtures import seeded
 from modern.assets import load_head
 from parity.batch import FRAMES, Batch, load_batch
-from parity.comparison import Drift, compare
+from parity.comparison import Drift, broken, compare
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.noise import Floors, chained_floor, isolated_floor, widen
 from parity.perturb import perturbed_batch
 from parity.pipelines import PIPELINES
-from parity.randomness import seed_everything
+from parity.randomness import record_draws, seed_everything
 from parity.stages import Pipeline, Stage, batch_tensors, stage_inputs
 from parity.subject import DetailSetup, Plan, Setup, Subject
 from parity.trace import Trace, load_trace, save_trace
@@ -150,26 +151,36 @@ def replays_to(spec: RunSpec, name: str, reference: Path, folder: Path) -> Path:
 def isolated(spec: RunSpec, name: str, reference: Path) -> dict[str, Drift]:
     """Drift of each stage replayed by `name` on the reference's recorded inputs, against its recorded outputs."""
     trace = load_trace(reference)
-    world, drifts = recorded_world(spec, trace), {}
+    drifts: dict[str, Drift] = {}
     for stage in pipeline_of(spec).stages:
-        if not stage.isolated:
-            continue
-        found = replay(spec, name, stage.name, inputs_of(spec, stage, world))
-        for tensor, expected in trace.stage(stage.name).items():
-            key = f"{stage.name}/{tensor}"
-            drifts[key] = compare(expected, found[tensor]) if tensor in found else _absent(expected)
+        if stage.isolated:
+            drifts |= isolated_stage(spec, name, stage, trace)
     return drifts
 
 
-def _absent(expected: Tensor) -> Drift:
-    return Drift(
-        shape=tuple(expected.shape),
-        dtype=str(expected.dtype).removeprefix("torch."),
-        structural="not computed by this subject",
-        bitwise=False,
-        count=expected.numel(),
-        differing=expected.numel(),
-    )
+def isolated_stage(spec: RunSpec, name: str, stage: Stage, trace: Trace) -> dict[str, Drift]:
+    """Drift of each output of one stage, and of what it must not do: other random draws, writing into its inputs."""
+    world = recorded_world(spec, trace)
+    inputs = inputs_of(spec, stage, world)
+    versions = {key: value._version for key, value in inputs.items()}
+    if stage.draws:
+        seed_everything(spec.seed)
+    with record_draws() as log:
+        found = replay(spec, name, stage.name, inputs)
+    drifts = {
+        key: compare(expected, found[key]) if key in found else broken(expected, "not computed by this subject")
+        for key, expected in trace.stage(stage.name).items()
+    }
+    written = [key for key, value in inputs.items() if value._version != versions[key]]
+    given = inputs_of(spec, stage, world) if written else {}
+    for key in written:
+        if not torch.equal(given[key], inputs[key]):
+            drifts[f"input {key}"] = broken(given[key], "the stage changes its input")
+    expected_draws = [draw for draw in trace.draws if draw["step"] == 0] if stage.draws else []
+    if log.draws != [{key: value for key, value in draw.items() if key != "step"} for draw in expected_draws]:
+        words = f"{len(log.draws)} random draws, legacy's {len(expected_draws)}, or others"
+        drifts["random draws"] = broken(torch.empty(0), words)
+    return {f"{stage.name}/{key}": drift for key, drift in drifts.items()}
 
 
 def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -> Floors:
