@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from parity.batch import Batch
 from parity.legacy_detail_build import NETWORKS, build_detail_trainer, network
@@ -21,6 +21,7 @@ from parity.legacy_detail_taps import (
     forward_stages,
     gradients,
     preserved,
+    running_statistics,
     tapped_detail,
 )
 from parity.legacy_detail_updates import adam_tensors, generator_tensors, map_gradients
@@ -138,10 +139,10 @@ class LegacyDetailSubject:
             owned = generator_tensors(trainer, lambda module: dict(module.named_parameters()))
             trace.put("g_gradients", generator_tensors(trainer, lambda module: filled(module, gradients(module))), step)
             trace.put("g_adam", adam_tensors(trainer.optimizer_G, owned), step)
-        trace.put("buffers", _statistics("ACG", trainer.ACG), step)
+        trace.put("buffers", running_statistics("ACG", trainer.ACG), step)
 
     def _extras(self, trace: Trace, taps: Taps, plan: Plan, step: int) -> None:
-        found = _statistics("AUNet", self._trainer.deca.AUNet)
+        found = running_statistics("AUNet", self._trainer.deca.AUNet)
         if plan.term_gradients:
             found["uv_z_gradient_of_D"] = taps.uv_z_gradients[0]
             for name in (*GENERATOR, "D"):
@@ -179,12 +180,6 @@ class LegacyDetailSubject:
 
 def _batchnorm_updates(net: Any) -> int:
     return int(net.backbone.bn1.num_batches_tracked)
-
-
-def _statistics(name: str, net: nn.Module) -> dict[str, Tensor]:
-    """Running statistics by `<name>/<key>`."""
-    kept = ("running_mean", "running_var")
-    return {f"{name}/{key}": value for key, value in net.named_buffers() if key.rsplit(".", 1)[-1] in kept}
 
 
 def _optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
