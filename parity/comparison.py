@@ -96,8 +96,9 @@ def compare(reference: Tensor, candidate: Tensor) -> Drift:
     return _compare_float(reference, candidate, common)
 
 
-def mismatched(candidate: Tensor, problem: str, count: int, layout: str = "") -> Drift:
-    """The drift of a tensor that cannot be held against a reference of `count` elements because of `problem`."""
+def mismatched(candidate: Tensor, problem: str, count: int | None = None, layout: str = "") -> Drift:
+    """The drift of a tensor that no number can tell because of `problem`; `count`: elements of the reference."""
+    count = candidate.numel() if count is None else count
     return Drift(
         shape=tuple(candidate.shape),
         dtype=name_of(candidate),

@@ -141,8 +141,7 @@ _STAGES = (
     Stage(
         name="buffers",
         doc="running statistics of the second action-unit network after the step",
-        isolated=False,
-        after_update=True,
+        inputs={**_FRAMES, "final_image": "final_image/final_image"},
     ),
 )
 DETAIL = Pipeline(

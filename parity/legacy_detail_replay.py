@@ -15,7 +15,16 @@ from torch import Tensor
 from parity.legacy_detail_build import import_legacy_detail
 from parity.legacy_detail_extras import ExtraReplay
 from parity.legacy_detail_partial import always, partial_step, patched
-from parity.legacy_detail_taps import CODES, TERMS, Tensors, preserved, raster_tensors, recorded_raster, tapped_detail
+from parity.legacy_detail_taps import (
+    CODES,
+    TERMS,
+    Tensors,
+    preserved,
+    raster_tensors,
+    recorded_raster,
+    running_statistics,
+    tapped_detail,
+)
 from parity.legacy_detail_updates import UpdateReplay
 from parity.subject import DetailSetup
 
@@ -171,6 +180,11 @@ class DetailReplay:
         """The second action-unit network on the picture and on its reconstruction."""
         acg = self._trainer.ACG
         return {"input": acg(x["image"])[1], "target": acg(x["final_image"])[1]}
+
+    def stage_buffers(self, x: Inputs) -> Tensors:
+        """Running statistics of the second action-unit network after it saw the picture and its reconstruction."""
+        self.stage_au_probabilities(x)
+        return running_statistics("ACG", self._trainer.ACG)
 
     def stage_losses(self, x: Inputs) -> Tensors:
         """The five terms as configured, their sum, and the terms once more with every weight at 1."""

@@ -24,6 +24,7 @@ from parity.legacy_detail_taps import (
     forward_stages,
     gradients,
     preserved,
+    running_statistics,
     tapped_detail,
 )
 from parity.legacy_detail_updates import adam_tensors, generator_tensors, map_gradients

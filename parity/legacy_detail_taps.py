@@ -159,6 +159,12 @@ def preserved(trainer: Any) -> Iterator[None]:
         trainer.cfg.loss.update(loss)
 
 
+def running_statistics(name: str, net: nn.Module) -> Tensors:
+    """Running means and variances by `<name>/<key>`."""
+    kept = ("running_mean", "running_var")
+    return {f"{name}/{key}": value for key, value in net.named_buffers() if key.rsplit(".", 1)[-1] in kept}
+
+
 def gradients(module: nn.Module) -> Tensors:
     """Copy of the gradient of each parameter that has one, by state-dict key."""
     return {key: snapshot(value.grad) for key, value in module.named_parameters() if value.grad is not None}

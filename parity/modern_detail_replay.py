@@ -35,6 +35,7 @@ from parity.modern_detail_taps import (
     map_gradients,
     mesh_tensors,
     raster_tensors,
+    running_statistics,
     visibility_tensors,
 )
 from parity.modern_taps import Tensors, code_tensors, normal_tensors
@@ -86,6 +87,7 @@ class DetailReplay:
             "detail_code": lambda x: {"detailcode": model.detail_encoder(x["image"])},
             "generator": lambda x: {"uv_z": model.displacement(x["pose"], x["exp"], x["detailcode"], x["afn"])},
             "au_probabilities": self._au_probabilities,
+            "buffers": self._buffers,
             "discriminator": self._discriminator,
             "adversarial": lambda x: {"output": self._updated(x)(x["final_image"], _condition(x))},
         }
@@ -138,6 +140,11 @@ class DetailReplay:
     def _au_probabilities(self, x: Inputs) -> Tensors:
         classifier = self._step.au_classifier
         return {"input": classifier(x["image"])[1], "target": classifier(x["final_image"])[1]}
+
+    def _buffers(self, x: Inputs) -> Tensors:
+        self._au_probabilities(x)
+        statistics = running_statistics(self._networks.by_legacy_name["ACG"], "ACG")
+        return {f"ACG/{key}": value for key, value in statistics.items()}
 
     def _discriminator(self, x: Inputs) -> Tensors:
         judgement = self._step.judge(x["image"], x["final_image"], _condition(x))

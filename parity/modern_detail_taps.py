@@ -16,7 +16,7 @@ from modern.flame import Mesh
 from modern.losses.detail import AU_FEATURE, TOTAL, DetailLossInputs
 from modern.renderer import Raster, Surface
 from modern.weight_table import TABLES
-from parity.modern_taps import Tensors, code_tensors, normal_tensors
+from parity.modern_taps import Tensors, code_tensors, moments, normal_tensors
 
 PAINTERS = ("E_detail", "D_detail")
 
@@ -147,10 +147,9 @@ def adam_tensors(network: nn.Module, name: str, optimizer: torch.optim.Optimizer
     """Values and moments after an update, by legacy keys with `prefix`."""
     found: Tensors = {}
     for own, parameter in network.named_parameters():
-        key, state = prefix + TABLES[name].legacy(own), optimizer.state[parameter]
+        key = prefix + TABLES[name].legacy(own)
         found[f"parameter/{key}"] = parameter
-        found[f"exp_avg/{key}"] = state["exp_avg"]
-        found[f"exp_avg_sq/{key}"] = state["exp_avg_sq"]
+        found |= {f"{moment}/{key}": value for moment, value in moments(optimizer, parameter).items()}
     return found
 
 

@@ -150,11 +150,16 @@ def adam_tensors(model: CoarseModel, optimizer: torch.optim.Optimizer) -> Tensor
     """Moments and values of every trained parameter after an update, by legacy keys."""
     found: Tensors = {}
     for name, parameter in model.sequence.named_parameters():
-        key, state = _BIVIT.legacy(name), optimizer.state[parameter]
-        found[f"exp_avg/{key}"] = state["exp_avg"]
-        found[f"exp_avg_sq/{key}"] = state["exp_avg_sq"]
+        key = _BIVIT.legacy(name)
+        found |= {f"{moment}/{key}": value for moment, value in moments(optimizer, parameter).items()}
         found[f"parameter/{key}"] = parameter
     return found
+
+
+def moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensors:
+    """Adam's two moments of a parameter; none if the optimizer never updated it."""
+    state = optimizer.state.get(parameter, {})
+    return {name: state[name] for name in ("exp_avg", "exp_avg_sq") if name in state}
 
 
 def structure(output: StepOutput, mutated: list[str]) -> dict[str, Any]:

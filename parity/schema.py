@@ -224,7 +224,7 @@ class Results:
 
 def to_json(results: Results) -> dict[str, Any]:
     """`results` as plain lists, dicts, strings and finite numbers."""
-    return _plain(results)
+    return plain(results)
 
 
 def from_json(document: Any) -> Results:
@@ -270,13 +270,14 @@ def write_results(results: Results, path: Path) -> None:
     write_atomically(path, json.dumps(document, allow_nan=False, indent=1).encode())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Dataclasses as dicts, tuples as lists, numbers that JSON cannot hold as strings; recursively."""
     if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -6,6 +6,7 @@ against the measured noise floor times one factor c.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -26,6 +27,8 @@ class Verdict(StrEnum):
     DRIFT = "drift"
 
 
+# Largest relative error of rounding a number of a type: half the distance between 1 and the next.
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 SAME = frozenset({Verdict.IDENTICAL, Verdict.ROUNDING, Verdict.KNOWN})
 _SEVERITY = {word: rank for rank, word in enumerate(Verdict)}
 
@@ -40,10 +43,29 @@ def judge(drift: Drift, floor: Floor | None, c: float = C) -> tuple[Verdict, str
         return Verdict.MISSING, "differs, and no noise floor was measured for it"
     if drift.exact:
         return _judge_exact(drift, floor, c)
-    excess = max(_ratio(drift.rel_l2, floor.rel_l2), _ratio(drift.max_abs, floor.max_abs))
-    if excess <= c:
-        return Verdict.ROUNDING, f"{excess:.2g} x noise floor"
-    return Verdict.DRIFT, f"{excess:.2g} x noise floor, allowed {c:g}"
+    found = excess(drift, floor)
+    if found <= c:
+        return Verdict.ROUNDING, f"{found:.2g} x noise floor"
+    return Verdict.DRIFT, f"{found:.2g} x noise floor, allowed {c:g}"
+
+
+def excess(drift: Drift, floor: Floor | None) -> float:
+    """How many times the noise floor a drift is, by its worst figure; infinite without floor or structure.
+
+    The rounding of the result itself is part of every floor: half a unit in the last place of its largest element. A
+    scalar that no perturbation happened to move would otherwise be held to its last bit.
+    """
+    if drift.bitwise:
+        return 0.0
+    if drift.structural or floor is None:
+        return float("inf")
+    if drift.exact:
+        return _ratio(drift.differing, floor.differing)
+    relative, largest = _ratio(drift.rel_l2, floor.rel_l2), _ratio(drift.max_abs, floor.max_abs)
+    if drift.scaled_ulp is not None and math.isfinite(drift.scaled_ulp) and drift.dtype in ROUNDOFF:
+        relative = min(relative, _ratio(drift.rel_l2, ROUNDOFF[drift.dtype]))
+        largest = min(largest, 2 * drift.scaled_ulp)
+    return max(relative, largest)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

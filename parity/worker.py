@@ -17,6 +17,7 @@ from resource import RUSAGE_SELF, getrusage
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fixtures import seeded
@@ -31,13 +32,14 @@ from parity.noise import Floors, chained_floor, isolated_floor, widen
 from parity.observer import Observation
 from parity.perturb import perturbed_batch
 from parity.pipelines import PIPELINES
-from parity.randomness import seed_everything
+from parity.randomness import record_draws, seed_everything
 from parity.stages import Pipeline, Stage, batch_tensors, stage_inputs
 from parity.subject import DetailSetup, Observable, Plan, Setup
 from parity.trace import Trace, load_trace, save_trace
 from parity.updates import UPDATES, repeated_update, update_inputs
 from parity.weights import audited_detail_weights, seeded_weights
 
+ABSENT = "not computed by this subject"
 HEAD = ROOT / "fixtures" / "assets" / "head.npz"
 
 
@@ -187,21 +189,37 @@ def replays_to(spec: RunSpec, name: str, reference: Path, folder: Path) -> Path:
 def isolated(spec: RunSpec, name: str, reference: Path) -> dict[str, Drift]:
     """Drift of each stage replayed by `name` on the reference's recorded inputs, against its recorded outputs."""
     trace = load_trace(reference)
-    world, drifts = recorded_world(spec, trace), {}
+    drifts: dict[str, Drift] = {}
     for stage in pipeline_of(spec).stages:
-        if not stage.isolated:
-            continue
-        found = replay(spec, name, stage.name, inputs_of(spec, stage, world))
-        recorded = trace.stage(stage.name)
-        for tensor, expected in recorded.items():
-            drifts[f"{stage.name}/{tensor}"] = (
-                compare_stage(stage.name, recorded, found, tensor) if tensor in found else _absent(expected)
-            )
+        if stage.isolated:
+            drifts |= isolated_stage(spec, name, stage, trace)
     return drifts
 
 
-def _absent(expected: Tensor) -> Drift:
-    return mismatched(expected, "not computed by this subject", expected.numel())
+def isolated_stage(spec: RunSpec, name: str, stage: Stage, trace: Trace) -> dict[str, Drift]:
+    """Drift of each output of one stage, and of what it must not do: other random draws, writing into its inputs."""
+    world = recorded_world(spec, trace)
+    inputs = inputs_of(spec, stage, world)
+    versions = {key: value._version for key, value in inputs.items()}
+    if stage.draws:
+        seed_everything(spec.seed)
+    with record_draws() as log:
+        found = replay(spec, name, stage.name, inputs)
+    recorded = trace.stage(stage.name)
+    drifts = {
+        key: compare_stage(stage.name, recorded, found, key) if key in found else mismatched(expected, ABSENT)
+        for key, expected in recorded.items()
+    }
+    written = [key for key, value in inputs.items() if value._version != versions[key]]
+    given = inputs_of(spec, stage, world) if written else {}
+    for key in written:
+        if not torch.equal(given[key], inputs[key]):
+            drifts[f"input {key}"] = mismatched(given[key], "the stage changes its input")
+    expected_draws = [draw for draw in trace.draws if draw["step"] == 0] if stage.draws else []
+    if log.draws != [{key: value for key, value in draw.items() if key != "step"} for draw in expected_draws]:
+        words = f"{len(log.draws)} random draws, legacy's {len(expected_draws)}, or others"
+        drifts["random draws"] = mismatched(torch.empty(0), words)
+    return {f"{stage.name}/{key}": drift for key, drift in drifts.items()}
 
 
 def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -> Floors:
