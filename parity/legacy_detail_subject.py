@@ -96,7 +96,9 @@ class LegacyDetailSubject:
             taps.uv_z_gradients.clear()  # what the terms' own gradients have left
             cond_img = trainer.transform(opdict["images"].cpu()).to(trainer.device)  # drawn and ignored, as in the loop
             trainer.discriminator_step(cond_img, opdict["images"], final_image, losses, codedict)
-            draws.reaches([losses, [p for name in ("E_detail", "D_detail", "D") for p in network(trainer, name).parameters()]])
+            draws.reaches(
+                [losses, [p for name in ("E_detail", "D_detail", "D") for p in network(trainer, name).parameters()]]
+            )
         for stage, tensors in self._forward(taps).items():
             trace.put(stage, tensors, step)
         if terms is not None:
