@@ -22,6 +22,7 @@ from modern.detail.step import (
 from parity.aftermath import state_digests
 from parity.bare import BareLoop
 from parity.batch import Batch
+from parity.draws import record_draws
 from parity.modern_detail_bare import ModernDetailLoop, detail_batch
 from parity.modern_detail_networks import DetailNetworks
 from parity.modern_detail_replay import DetailReplay
@@ -37,7 +38,7 @@ from parity.modern_detail_taps import (
 )
 from parity.modern_taps import CODES, Tensors
 from parity.quick_raster import rasterising, remembering
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.subject import DetailSetup, Observable, Plan
 from parity.trace import Trace, snapshot
 
@@ -118,6 +119,7 @@ class _Run:
             counted = self._batches_tracked()
             with record_draws() as draws, Calls(self._by_name) as calls:
                 leaked, output = self._run(batch, step)
+                draws.reaches(list(self._networks.model.parameters()))
             self._trace.draws += [{"step": step, **draw} for draw in draws.draws]
             self._put_buffers(step)
             if step == 0:

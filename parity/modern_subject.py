@@ -16,12 +16,13 @@ from modern.train.step import StepOutput, update
 from parity.aftermath import state_digests
 from parity.bare import BareLoop
 from parity.batch import Batch
+from parity.draws import record_draws
 from parity.modern_bare import ModernLoop
 from parity.modern_networks import Networks
 from parity.modern_replay import Replay, clip_of
 from parity.modern_taps import Taps, adam_tensors, parameter_gradients, structure, term_gradients
 from parity.quick_raster import rasterising, shrunk
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.subject import Observable, Plan, Setup
 from parity.trace import Trace, snapshot
 
@@ -93,6 +94,7 @@ class ModernSubject:
                 if step == 0 and plan.term_gradients:
                     trace.put("code_gradients", term_gradients(output))
                 update(optimizer, output.losses["all_loss"])
+                draws.reaches([output.losses, list(self._model.parameters())])
             trace.draws += [{"step": step, **draw} for draw in draws.draws]
             if step in (0, plan.steps - 1):
                 trace.put("gradients", parameter_gradients(self._model), step)

@@ -20,7 +20,7 @@ import torch
 
 from parity import worker
 from parity.audit import Evidence, compare_traces, floor_name
-from parity.comparison import Drift, broken
+from parity.comparison import Drift, mismatched
 from parity.environment import isolated_numerics
 from parity.golden_check import GoldenState
 from parity.noise import Floors, read_floors
@@ -129,7 +129,7 @@ def _replayed(ground: Ground, stage: Stage, trace: Trace, repeats: Trace) -> dic
                 again.put(stage.name, worker.replay(spec, "modern", stage.name, inputs))
             drifts |= compare_traces(repeats, again)
     except Exception as error:
-        return {f"{stage.name}/": broken(torch.empty(0), f"raises {type(error).__name__}: {error}"[:300])}
+        return {f"{stage.name}/": mismatched(torch.empty(0), f"raises {type(error).__name__}: {error}"[:300])}
     return drifts
 
 
