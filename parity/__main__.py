@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from parity import cli_reproduce
+from parity import cli_calibrate, cli_reproduce
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -131,6 +131,7 @@ def floor(
 
 
 app.command()(cli_reproduce.reproduce)
+app.command()(cli_calibrate.calibrate)
 
 
 def _show(results: Results) -> None:
