@@ -1,8 +1,8 @@
 """How far harmless changes take the reference, in units of its stored noise floor: the evidence behind the factor c.
 
 Stages of legacy are replayed in fresh processes on recorded inputs, with one thing changed that nobody would call a
-bug, and held against the recorded outputs. A figure above c times the floor is a false alarm: a comparison that would have
-cried wolf.
+bug, and held against the recorded outputs. A figure above c times the floor is a false alarm: a comparison that would
+have cried wolf.
 """
 
 from __future__ import annotations
