@@ -35,6 +35,12 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def reproduce(session: nox.Session) -> None:
+    """Switch every cause of variation alone, both forks and modern (half an hour; finished cells are taken up again)."""
+    session.run(python(session), "-m", "parity", "reproduce", "--resume", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
 def conform(session: nox.Session) -> None:
     """Check both subjects against the recorded vectors of the original code (detail: 15 minutes or more, 11 GB)."""
     for folder in ("coarse", "deca_base", "detail"):

@@ -10,12 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from parity import cli_compare, cli_reproduce
-from parity.cli_truth import truth
-from parity.cli_judge import judge
+from parity import cli_calibrate, cli_compare, cli_explain, cli_ledger, cli_reproduce
 from parity.cli_steps import steps
-from parity import cli_explain
-from parity import cli_compare, cli_ledger
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -28,7 +24,6 @@ REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
-
 
 
 @app.command()
@@ -127,6 +122,8 @@ def floor(
         Console().print(f"floors: {path.relative_to(ROOT)}", soft_wrap=True)
 
 
+app.command()(cli_reproduce.reproduce)
+app.command()(cli_calibrate.calibrate)
 
 
 def _show(results: Results) -> None:

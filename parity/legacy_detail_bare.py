@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from parity.batch import Batch
 from parity.legacy_detail_build import NETWORKS, network
-from parity.legacy_detail_taps import CODES, GENERATOR, filled, gradients
+from parity.legacy_detail_taps import CODES, GENERATOR, filled, gradients, running_statistics
 from parity.legacy_detail_updates import adam_tensors, generator_tensors
 
 
@@ -51,9 +51,3 @@ class LegacyDetailLoop:
         """Parameters of E_detail, D_detail and D as `module/key`."""
         names = (*GENERATOR, "D")
         return {f"{name}/{key}": value for name in names for key, value in self.networks[name].named_parameters()}
-
-
-def running_statistics(name: str, net: nn.Module) -> dict[str, Tensor]:
-    """Running means and variances by `<name>/<key>`."""
-    kept = ("running_mean", "running_var")
-    return {f"{name}/{key}": value for key, value in net.named_buffers() if key.rsplit(".", 1)[-1] in kept}

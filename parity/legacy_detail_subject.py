@@ -13,7 +13,7 @@ from parity.aftermath import state_digests
 from parity.bare import BareLoop
 from parity.batch import Batch
 from parity.draws import record_draws
-from parity.legacy_detail_bare import LegacyDetailLoop, running_statistics
+from parity.legacy_detail_bare import LegacyDetailLoop
 from parity.legacy_detail_build import NETWORKS, build_detail_trainer, network
 from parity.legacy_detail_replay import DetailReplay
 from parity.legacy_detail_taps import (

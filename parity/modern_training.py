@@ -55,9 +55,9 @@ def train(run: Run, place: Place, watch: Watch) -> None:
         batch_size=1 if run.kind == "train" else 3,
     )
     if run.kind == "compose":
-        compose(run, networks, next(iter(loaders.train)), watch)
+        compose(run, networks, moved(run, next(iter(loaders.train))), watch)
     elif run.kind in ("accumulate", "distribute"):
-        update_of_two(run, networks, optimizer, next(iter(loaders.train))[:2], watch)
+        update_of_two(run, networks, optimizer, moved(run, next(iter(loaders.train)))[:2], watch)
     else:
         step = Observed(run, networks, optimizer, watch)
         fit(run, place, step, optimizer, loaders, split)
@@ -98,7 +98,7 @@ class Observed:
 
     def losses(self, clips: Sequence[Clip]) -> StepOutput:
         """The step's own losses."""
-        clips = [replace(clip, image_T3HW=moved_pixels(self._run, clip.image_T3HW)) for clip in clips]
+        clips = moved(self._run, clips)
         self._watch.put("data", data_tensors(clips[0]), self._at)
         self._log.start(self._at)
         output = self._own.losses(clips)
@@ -113,6 +113,11 @@ class Observed:
         if self._at == self._run.steps - 1:
             self._watch.put("weights", dict(self.model.sequence.named_parameters()), self._at)
         self._at += 1
+
+
+def moved(run: Run, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips, with pixels moved by one unit in the last place if the run says so."""
+    return [replace(clip, image_T3HW=moved_pixels(run, clip.image_T3HW)) for clip in clips]
 
 
 def data_tensors(clip: Clip) -> dict[str, Tensor]:

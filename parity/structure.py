@@ -8,6 +8,7 @@ from typing import Any
 from deepdiff import DeepDiff
 
 from parity.discrepancies import REGISTRY, Discrepancy
+from parity.draws import drawn
 from parity.trace import Trace
 from parity.verdict import Verdict
 
@@ -36,16 +37,12 @@ def compare_structure(legacy: Trace, modern: Trace, pipeline: str = "coarse") ->
     return [_compare_fact(fact, sides[0].get(fact), sides[1].get(fact), registered.get(fact)) for fact in facts]
 
 
-# States, places and uses are for the ledger: they differ between sides that draw the same.
-_OF_A_DRAW = ("op", "shape", "p", "generator")
-
-
 def _of_a_step(draws: list[dict[str, Any]]) -> list[Any]:
     """What one step draws, if all steps draw alike; else the draws of each step."""
     steps: dict[int, list[dict[str, Any]]] = {}
     for draw in draws:
-        steps.setdefault(draw["step"], []).append({key: draw.get(key) for key in _OF_A_DRAW})
-    kinds = list(steps.values())
+        steps.setdefault(draw["step"], []).append(draw)
+    kinds = [drawn(step) for step in steps.values()]
     return kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else kinds
 
 

@@ -26,13 +26,14 @@ from parity.aftermath import changed, marks, state_digests
 from parity.batch import FRAMES, Batch, load_batch
 from parity.comparison import Drift, mismatched
 from parity.discrete import compare_named, compare_stage
+from parity.draws import drawn, record_draws
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.noise import Floors, chained_floor, isolated_floor, widen
 from parity.observer import Observation
 from parity.perturb import perturbed_batch
 from parity.pipelines import PIPELINES
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.stages import Pipeline, Stage, batch_tensors, stage_inputs
 from parity.subject import DetailSetup, Observable, Plan, Setup
 from parity.trace import Trace, load_trace, save_trace
@@ -215,9 +216,9 @@ def isolated_stage(spec: RunSpec, name: str, stage: Stage, trace: Trace) -> dict
     for key in written:
         if not torch.equal(given[key], inputs[key]):
             drifts[f"input {key}"] = mismatched(given[key], "the stage changes its input")
-    expected_draws = [draw for draw in trace.draws if draw["step"] == 0] if stage.draws else []
-    if log.draws != [{key: value for key, value in draw.items() if key != "step"} for draw in expected_draws]:
-        words = f"{len(log.draws)} random draws, legacy's {len(expected_draws)}, or others"
+    expected = drawn(draw for draw in trace.draws if draw["step"] == 0 and stage.draws)
+    if (found_draws := drawn(log.draws)) != expected:
+        words = f"{len(found_draws)} random draws, legacy's {len(expected)}, or others"
         drifts["random draws"] = mismatched(torch.empty(0), words)
     return {f"{stage.name}/{key}": drift for key, drift in drifts.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -57,6 +57,15 @@ USES = {
     "not tracked": "use not tracked",
     "seed": "seeds the generator",
 }
+
+
+# States, places and uses are for the ledger: they differ between sides that draw the same.
+_KIND = ("op", "shape", "p", "generator")
+
+
+def drawn(draws: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was drawn, in order, as far as two sides that draw alike agree on it; seeding is no draw."""
+    return [{key: draw.get(key) for key in _KIND} for draw in draws if draw.get("use") != "seed"]
 
 
 @dataclass

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parity.reproduce.cell import BATCH, Cell
+from parity.reproduce.cell import BATCH, FLOOR, Cell, switched
 from parity.reproduce.run import Run
+
+_ULP = "pixels and weights moved by one ULP, draw {}"
 
 
 def batch(base: Run) -> list[Cell]:
@@ -44,6 +46,14 @@ def batch(base: Run) -> list[Cell]:
     return [
         first,
         *found,
+        *(
+            switched(f"ulp {n} alone", _ULP.format(n), FLOOR, alone, against="alone", operations=False, ulp=n)
+            for n in (1, 2)
+        ),
+        *(
+            switched(f"ulp {n} of two", _ULP.format(n), FLOOR, two, against="one by one", clips=2, ulp=n)
+            for n in (1, 2)
+        ),
         replace(
             first,
             id="alone strict",

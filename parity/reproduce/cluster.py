@@ -6,6 +6,7 @@ shared file system: a cell is compared where it runs, with the tensors its refer
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,33 @@ from parity.reproduce.run import Run
 
 
 class Cluster:
-    """Carries out jobs as tasks of a Dask scheduler."""
+    """Carries out jobs as tasks of a Dask scheduler.
+
+    done: address of a worker -> how many jobs it has carried out.
+    """
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self._client, self.done = client, Counter[str]()
 
     def __call__(self, job: Path, run: Run) -> None:
         """Run the job on some worker, in a fresh process there, and wait for it."""
-        self._client.submit(perform_here, str(job), run.dump(), pure=False).result()
+        worker = self._client.submit(perform_here, str(job), run.dump(), pure=False).result()
+        self.done[worker] += 1
 
     def stop(self) -> None:
         """Take back what is queued; a process that runs on a worker ends by itself."""
         self._client.close()
 
 
-def perform_here(job: str, run: dict[str, Any]) -> None:
-    """What a worker does: the same as this machine would."""
+def perform_here(job: str, run: dict[str, Any]) -> str:
+    """What a worker does: the same as this machine would. Returns the worker's address."""
+    from distributed import get_worker
+
     from parity.reproduce.engine import Processes
     from parity.reproduce.run import load_run
 
     Processes()(Path(job), load_run(run))
+    return str(get_worker().address)
 
 
 def connected(address: str) -> Cluster:

@@ -58,16 +58,17 @@ class Judged:
 Floor = dict[str, dict[str, float]]
 
 
-def noise_floor(cells: Iterable[Cell], found: Mapping[str, Result]) -> Floor:
-    """Tensor -> the largest figures of the one-ULP runs."""
-    floor: Floor = {}
+def noise_floors(cells: Iterable[Cell], found: Mapping[str, Result]) -> dict[str, Floor]:
+    """Reference -> tensor -> the largest figures of the one-ULP runs against it."""
+    floors: dict[str, Floor] = {}
     for cell in cells:
         if cell.group == FLOOR and cell.id in found:
+            floor = floors.setdefault(cell.against, {})
             for key, drift in found[cell.id]["drifts"].items():
                 part = floor.setdefault(key, {"rel_l2": 0.0, "max_abs": 0.0, "differing": 0.0})
                 for name in part:
                     part[name] = max(part[name], float(drift[name] or 0.0))
-    return floor
+    return floors
 
 
 def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Floor) -> Judged:

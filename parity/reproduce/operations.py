@@ -17,6 +17,7 @@ from parity.reproduce.run import Run
 from parity.reproduce.watch import Watch, fingerprint
 
 NOTE = "operations"
+_LIBRARY = "site-packages"  # a compiled rasteriser fills its buffers face by face: only what comes out is looked at
 Entry = list[Any]  # name, module, source, backward, one [shape, fingerprint] per output
 
 
@@ -58,7 +59,7 @@ class OperationLog:
 
     def after(self, call: Call, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Note the outputs of an operation that computes something."""
-        if not call.view:
+        if not (call.view or self._watch.looking or _LIBRARY in call.source):
             start = time.perf_counter()
             found = [[list(output.shape), fingerprint(self._part(output))] for output in outputs]
             self._watch.notes[NOTE].append([call.op, call.module, _short(call.source), call.backward, found])

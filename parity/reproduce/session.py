@@ -19,7 +19,7 @@ from parity.reproduce.answer import answer, recipe
 from parity.reproduce.cell import BASELINE, FLOOR, Cell
 from parity.reproduce.cells import cells
 from parity.reproduce.engine import Engine
-from parity.reproduce.judge import Judged, judge, noise_floor
+from parity.reproduce.judge import Judged, judge, noise_floors
 from parity.reproduce.page import write_page
 from parity.reproduce.ranking import explained, measured_directly, shares, variances
 from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_matrix
@@ -82,7 +82,7 @@ def chosen(request: Request, run: Run) -> list[Cell]:
     needed = set(wanted)
     while more := {by_id[name].against for name in needed if by_id[name].against} - needed:
         needed |= more
-    return [cell for cell in every if cell.id in needed or (cell.group == FLOOR and BASELINE in needed)]
+    return [cell for cell in every if cell.id in needed or (cell.group == FLOOR and cell.against in needed)]
 
 
 def reproduce(request: Request, engine: Engine, *, command: str, console: Console) -> Matrix:
@@ -120,9 +120,10 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
 
 def assemble(run: Run, part: Sequence[Cell], found: Mapping[str, dict[str, Any]]) -> SubjectResults:
     """Judge all cells of one subject and pipeline."""
-    floor = noise_floor(part, found)
-    every = [judge(cell, found.get(cell.id), found.get(cell.against), floor) for cell in part]
-    noise = [cell for cell in every if cell.group == FLOOR]
+    floors = noise_floors(part, found)
+    usual = floors.get(BASELINE, {})  # references that differ from the baseline by one setting have its floor
+    every = [judge(cell, found.get(cell.id), found.get(cell.against), floors.get(cell.against, usual)) for cell in part]
+    noise = [cell for cell in every if cell.group == FLOOR and cell.against == BASELINE]
     judged = [cell for cell in every if cell.group != FLOOR and (cell.against or cell.word is not Word.NOT_RUN)]
     ranked, direct = shares(judged), measured_directly(judged)
     quantities = {name for cell in noise for name in cell.effects}

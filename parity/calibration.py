@@ -1,0 +1,159 @@
+"""How far harmless changes take the reference, in units of its stored noise floor: the evidence behind the factor c.
+
+Stages of legacy are replayed in fresh processes on recorded inputs, with one thing changed that nobody would call a
+bug, and held against the recorded outputs. A figure above c times the floor is a false alarm: a comparison that would
+have cried wolf.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from parity.comparison import Drift
+from parity.files import write_atomically
+from parity.noise import C, Floor, Floors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """A harmless change: threads of the replay, variables of its process, oneDNN on or off."""
+
+    name: str
+    threads: int = 1
+    onednn: bool = True
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+CAUSES = (
+    Cause(name="nothing"),
+    Cause(name="2 threads", threads=2),
+    Cause(name="4 threads", threads=4),
+    Cause(name="oneDNN AVX2", variables=(("ONEDNN_MAX_CPU_ISA", "AVX2"),)),
+    Cause(name="MKL AVX2", variables=(("MKL_ENABLE_INSTRUCTIONS", "AVX2"),)),
+    Cause(name="MKL compatible", variables=(("MKL_CBWR", "COMPATIBLE"),)),
+    Cause(name="ATen default", variables=(("ATEN_CPU_CAPABILITY", "default"),)),
+    Cause(name="oneDNN off", onednn=False),
+)
+ULP = "one ULP, fresh draw"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """One comparison above c times its floor."""
+
+    cause: str
+    tensor: str
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What the harmless changes showed.
+
+    by_stage: stage -> cause -> largest ratio of a figure to its floor (infinite: the floor is zero and the figure not).
+    comparisons, moved: by cause, how many tensors were compared and how many were not the same bytes.
+    alarms: everything above c. beyond: share of fresh one-ULP draws above the floor itself (exchangeable draws exceed
+    the largest of twelve in 1 of 13 cases). draws: of those, per stage.
+    """
+
+    variant: str
+    c: float
+    by_stage: dict[str, dict[str, float]]
+    comparisons: dict[str, int]
+    moved: dict[str, int]
+    alarms: list[Alarm]
+    beyond: float | None
+    draws: int
+
+    @property
+    def rate(self) -> float:
+        """False alarms per comparison that was not bitwise, over all causes."""
+        moved = sum(self.moved.values())
+        return len(self.alarms) / moved if moved else 0.0
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """Cause -> largest ratio anywhere."""
+        causes = dict.fromkeys(cause for parts in self.by_stage.values() for cause in parts)
+        return {cause: max(parts.get(cause, 0.0) for parts in self.by_stage.values()) for cause in causes}
+
+
+def ratio(drift: Drift, floor: Floor) -> float:
+    """The largest figure of a drift over its floor, as the verdict sees it; infinite where the floor leaves no room."""
+    if drift.bitwise:
+        return 0.0
+    if drift.structural:
+        return float("inf")
+    if drift.mean_signed is None and drift.histogram is None:  # exact tensors are judged by how many elements flip
+        return _over(drift.differing, floor.differing)
+    return max(_over(drift.rel_l2 or 0.0, floor.rel_l2), _over(drift.max_abs or 0.0, floor.max_abs))
+
+
+def _over(figure: float, floor: float) -> float:
+    return 0.0 if not figure else figure / floor if floor else float("inf")
+
+
+def calibrate(
+    variant: str,
+    drifts: Mapping[str, Mapping[str, Drift]],
+    floors: Floors,
+    fresh: Iterable[Mapping[str, Floor]] = (),
+    c: float = C,
+) -> Calibration:
+    """Hold drifts (cause -> tensor -> figures) and fresh one-ULP draws (tensor -> figures) against stored floors."""
+    draws = list(fresh)
+    found: dict[str, dict[str, float]] = {
+        cause: {key: ratio(drift, floors[_name(key)]) for key, drift in parts.items() if _name(key) in floors}
+        for cause, parts in drifts.items()
+    }
+    moved = {cause: sum(value > 0 for value in parts.values()) for cause, parts in found.items()}
+    again = [(key, _floor_ratio(floor, floors[key])) for part in draws for key, floor in part.items() if key in floors]
+    if again:
+        found[ULP] = {}
+        for key, value in again:
+            found[ULP][key] = max(found[ULP].get(key, 0.0), value)
+        moved[ULP] = sum(value > 0 for _, value in again)
+    by_stage: dict[str, dict[str, float]] = {}
+    for cause, parts in found.items():
+        for key, value in parts.items():
+            stage = by_stage.setdefault(key.split("/")[0], {})
+            stage[cause] = max(stage.get(cause, 0.0), value)
+    return Calibration(
+        variant=variant,
+        c=c,
+        by_stage=by_stage,
+        comparisons={cause: len(parts) for cause, parts in found.items()} | ({ULP: len(again)} if again else {}),
+        moved=moved,
+        alarms=[
+            Alarm(cause=cause, tensor=key, ratio=value)
+            for cause, parts in found.items()
+            for key, value in parts.items()
+            if value > c
+        ],
+        beyond=sum(value > 1 for _, value in again) / len(again) if again else None,
+        draws=len(draws),
+    )
+
+
+def _name(key: str) -> str:
+    return key.partition("@")[0]
+
+
+def _floor_ratio(fresh: Floor, floor: Floor) -> float:
+    """A fresh draw over the stored floor, figure by figure; for exact tensors only flips count."""
+    exact = not floor.max_abs and floor.differing
+    if exact:
+        return _over(fresh.differing, floor.differing)
+    return max(_over(fresh.rel_l2, floor.rel_l2), _over(fresh.max_abs, floor.max_abs))
+
+
+def write_calibration(path: Path, found: Iterable[Calibration], evidence: Mapping[str, object]) -> None:
+    """Store calibrations with what they were measured on; infinite ratios as the string "inf"."""
+    variants = {}
+    for one in found:
+        variants[one.variant] = asdict(one) | {"rate": one.rate, "largest": one.largest}
+    text = json.dumps({"evidence": dict(evidence), "variants": variants}, indent=1)
+    write_atomically(path, text.replace("Infinity", '"inf"').encode())

@@ -1,0 +1,66 @@
+"""The evidence behind the factor c: ratios to the floor, false alarms, and a bug that must ring."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from parity.calibration import ULP, calibrate, ratio, write_calibration
+from parity.comparison import compare
+from parity.noise import Floor
+
+VALUE = torch.linspace(1, 2, 64)
+FLOORS = {"flame/vertices": Floor(1e-6, 2e-6, 10), "raster/face_ids": Floor(0.1, 0.0, 2)}
+
+
+def moved(size: float) -> torch.Tensor:
+    return VALUE * (1 + size)
+
+
+def test_a_ratio_is_the_largest_figure_over_its_floor() -> None:
+    assert ratio(compare(VALUE, VALUE), FLOORS["flame/vertices"]) == 0
+    drift = compare(VALUE, moved(3e-6))
+    wanted = max(drift.rel_l2 / 1e-6, drift.max_abs / 2e-6)
+    assert ratio(drift, FLOORS["flame/vertices"]) == pytest.approx(wanted)
+    assert ratio(compare(VALUE, VALUE[:3]), FLOORS["flame/vertices"]) == math.inf
+    assert ratio(drift, Floor(0.0, 0.0, 0)) == math.inf
+
+
+def test_flips_of_exact_tensors_are_counted() -> None:
+    ids = torch.arange(10)
+    other = ids.clone()
+    other[:4] = 99
+    assert ratio(compare(ids, other), FLOORS["raster/face_ids"]) == 2.0
+
+
+def test_false_alarms_are_counted_and_named() -> None:
+    drifts = {
+        "nothing": {"flame/vertices": compare(VALUE, VALUE)},
+        "2 threads": {"flame/vertices": compare(VALUE, moved(2e-6))},
+        "a bug": {"flame/vertices@5": compare(VALUE, moved(1e-3)), "unknown/x": compare(VALUE, VALUE)},
+    }
+    found = calibrate("eval", drifts, FLOORS)
+    assert found.comparisons == {"nothing": 1, "2 threads": 1, "a bug": 1}
+    assert found.moved == {"nothing": 0, "2 threads": 1, "a bug": 1}
+    assert [(alarm.cause, alarm.tensor) for alarm in found.alarms] == [("a bug", "flame/vertices@5")]
+    assert found.rate == 0.5
+    assert found.largest["nothing"] == 0
+    assert found.by_stage["flame"]["2 threads"] < found.c < found.by_stage["flame"]["a bug"]
+
+
+def test_fresh_draws_say_how_often_the_floor_itself_is_passed() -> None:
+    draws = [{"flame/vertices": Floor(0.5e-6, 1e-6, 3)}, {"flame/vertices": Floor(1.5e-6, 1e-6, 3)}]
+    found = calibrate("eval", {}, FLOORS, draws)
+    assert found.beyond == 0.5
+    assert found.draws == 2
+    assert found.largest[ULP] == pytest.approx(1.5)
+
+
+def test_evidence_is_plain_json(tmp_path: Path) -> None:
+    drifts = {"cause": {"flame/vertices": compare(VALUE, VALUE[:3])}}
+    write_calibration(tmp_path / "calibration.json", [calibrate("eval", drifts, FLOORS)], {"batch": "seeded"})
+    stored = json.loads((tmp_path / "calibration.json").read_text(), parse_constant=pytest.fail)
+    assert stored["variants"]["eval"]["largest"]["cause"] == "inf"
+    assert stored["variants"]["eval"]["rate"] == 1.0
