@@ -24,7 +24,7 @@ from fixtures import seeded
 from modern.assets import load_head
 from parity.aftermath import changed, marks, state_digests
 from parity.batch import FRAMES, Batch, load_batch
-from parity.comparison import Drift, mismatched
+from parity.comparison import Drift, compare, mismatched
 from parity.discrete import compare_named, compare_stage
 from parity.draws import drawn, record_draws
 from parity.environment import fix_numerics
