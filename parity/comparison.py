@@ -69,8 +69,11 @@ class Drift:
 
     @property
     def exact(self) -> bool:
-        """Whether elements are right or wrong (integers, bools), so that only their number can be held to a floor."""
-        return not self.structural and self.dtype not in FLOATS
+        """Whether elements are right or wrong (integers, bools), so that only their number can be held to a floor.
+
+        Of a recording that kept a sample only, the number is not known but `mean_signed` is: then figures are judged.
+        """
+        return not self.structural and self.dtype not in FLOATS and self.mean_signed is None
 
 
 FLOATS = frozenset(name.removeprefix("torch.") for name in map(str, WORDS)) | {"complex64", "complex128"}
