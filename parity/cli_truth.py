@@ -24,7 +24,7 @@ def truth(
     inputs: Annotated[
         int, typer.Option(min=1, help="paired inputs; below 20 nothing is called closer or farther")
     ] = 20,
-    jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each; one takes up to 8 GB")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each; one takes 5 to 8 GB")] = 1,
     json: Annotated[Path | None, typer.Option(help="also write truth.json there")] = None,
     out: Annotated[Path, typer.Option(help="folder of truth.json and truth.html")] = REPORTS,
 ) -> None:

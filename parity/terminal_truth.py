@@ -15,7 +15,9 @@ _STYLE = {Word.FARTHER: "bold yellow", Word.OTHER_FORMULA: "bold red", Word.ERRO
 
 def print_truth(results: TruthResults, console: Console) -> None:
     """The table of all quantities, what was not exercised, and the answer."""
-    table = Table("stage", "quantity", "e legacy", "e modern", "R", "p (Holm)", "inputs", "word", box=None)
+    table = Table(box=None)
+    for name in ("stage", "quantity", "e legacy", "e modern", "R", "p (Holm)", "inputs", "word"):
+        table.add_column(name, no_wrap=True)
     for row in results.rows:
         table.add_row(*_cells(row), style=_STYLE.get(row.word, ""))
     console.print(table)

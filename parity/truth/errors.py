@@ -53,8 +53,12 @@ def distance(truth: Mapping[str, Tensor], found: Mapping[str, Tensor], names: li
 
 def same_bytes(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> bool:
     """Whether all of `names` are equal bit for bit."""
-    return all(_bits(a[name]) == _bits(b[name]) for name in names)
+    return all(_alike(a[name], b[name]) for name in names)
 
 
-def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
-    return tensor.dtype, tensor.shape, tensor.contiguous().numpy().tobytes()
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
