@@ -22,6 +22,7 @@ def steps(
     raster: _Raster = 56,
     draws: Annotated[int, typer.Option(min=2, help="noise runs: one moved weight, the rest moved pixels")] = 3,
     batch: Annotated[str, typer.Option(help="as for `run`")] = "carphone_0040",
+    processes: Annotated[int, typer.Option(min=1, max=2, help="1 takes half the memory and twice the time")] = 2,
     seed: Annotated[int, typer.Option(help="seed of every generator")] = 0,
     json: Annotated[Path | None, typer.Option(help="also write all figures there")] = None,
     out: Annotated[Path, typer.Option(help="folder of steps.html and steps.json")] = ROOT / "reports",
@@ -46,6 +47,7 @@ def steps(
             draws=draws,
             pixels=raster,
             console=Console(stderr=True),
+            processes=processes,
         )
         for part in choose(pipeline)
     ]

@@ -108,8 +108,8 @@ class LegacySubject:
         losses["all_loss"].backward()
         trainer.opt.step()
         if step in (0, plan.steps - 1):
-            trace.put("gradients", parameter_gradients(trainer), step)
-            trace.put("adam", adam_tensors(trainer), step)
+            gradients, adam = ("gradients", parameter_gradients(trainer)), ("adam", adam_tensors(trainer))
+            trace.put_update(gradients, adam, step, last=step == plan.steps - 1)
         tokens = {"afn": calls.outputs["AUNet"][0][1], "global_feature": calls.outputs["E_flame"][0][1]}
         with kept_modes(trainer.mymodel):
             trace.put("prediction", self._replay("prediction", tokens), step)

@@ -97,8 +97,9 @@ class ModernSubject:
                 draws.reaches([output.losses, list(self._model.parameters())])
             trace.draws += [{"step": step, **draw} for draw in draws.draws]
             if step in (0, plan.steps - 1):
-                trace.put("gradients", parameter_gradients(self._model), step)
-                trace.put("adam", adam_tensors(self._model, optimizer), step)
+                gradients = ("gradients", parameter_gradients(self._model))
+                adam = ("adam", adam_tensors(self._model, optimizer))
+                trace.put_update(gradients, adam, step, last=step == plan.steps - 1)
             self._put_prediction(trace, output, step)
             if step == 0:
                 trace.structure = structure(output, _mutated(clip, batch))

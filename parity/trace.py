@@ -43,9 +43,28 @@ class Trace:
 
     def put(self, stage: str, values: Mapping[str, Tensor], step: int = 0) -> None:
         """Copy `values` in under `stage`, suffixed for steps after the first."""
+        self.take(stage, {name: snapshot(value) for name, value in values.items()}, step)
+
+    def take(self, stage: str, values: Mapping[str, Tensor], step: int = 0) -> None:
+        """Like `put`, but without a copy, for what nobody writes to any more; a view of something larger is copied."""
         suffix = f"@{step}" if step else ""
         for name, value in values.items():
-            self.tensors[f"{stage}/{name}{suffix}"] = snapshot(value)
+            whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
+            self.tensors[f"{stage}/{name}{suffix}"] = value.detach() if whole else snapshot(value)
+
+    def put_update(
+        self, gradients: tuple[str, Mapping[str, Tensor]], adam: tuple[str, Mapping[str, Tensor]], step: int, last: bool
+    ) -> None:
+        """Gradients and optimizer states after an update, each as (stage, values).
+
+        After the last step their owners let go of gradients and moments, which are three quarters of the bytes: taking
+        instead of copying them saves time and memory. Parameters are put back in place and so are always copied.
+        """
+        keep = self.take if last else self.put
+        keep(*gradients, step)
+        stage, states = adam
+        for name, value in states.items():
+            (self.put if name.startswith("parameter/") else keep)(stage, {name: value}, step)
 
     def stage(self, stage: str, step: int = 0) -> dict[str, Tensor]:
         """The tensors of one stage and step, without prefix and suffix."""

@@ -26,7 +26,7 @@ class Arm:
     """One run.
 
     draw: seeds the move of every pixel by -1, 0 or +1 unit in the last place.
-    weight: move one weight, the middle one of the largest tensor, by one unit in the last place before the first step.
+    weight: move one weight by one unit in the last place before the first step.
     settings: optimizer setting -> factor on it (`beta1` for the first of `betas`), in every optimizer.
     first_steps_only: what comes later says nothing, so it is not run.
     """
@@ -79,8 +79,9 @@ def _tamper(optimizer: Optimizer, settings: Mapping[str, float]) -> None:
 
 
 def _move_one_weight(loop: BareLoop) -> None:
-    weights = max(loop.trained().values(), key=lambda tensor: tensor.numel())
+    """The largest bias of the coder's last layer: a weight may meet a zero, a bias reaches the codes in every step."""
+    biases = [value for name, value in loop.coder.named_parameters() if name.endswith("bias")]
     with torch.no_grad():
-        flat = weights.view(-1)
-        middle = flat.numel() // 2
-        flat[middle] = torch.nextafter(flat[middle], torch.full_like(flat[middle], torch.inf))
+        flat = biases[-1].view(-1)
+        place = int(flat.abs().argmax())
+        flat[place] = torch.nextafter(flat[place], torch.full_like(flat[place], torch.inf))

@@ -53,8 +53,10 @@ class StepsReport:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def compare_steps(spec: RunSpec, *, steps: int, draws: int, pixels: int, console: Console) -> StepsReport:
-    """Run every arm of `spec`'s pipeline and judge modern.
+def compare_steps(
+    spec: RunSpec, *, steps: int, draws: int, pixels: int, console: Console, processes: int = 2
+) -> StepsReport:
+    """Run every arm of `spec`'s pipeline and judge modern; with one process, one subject at a time is in memory.
 
     Raises:
         ValueError: fewer than one step or two noise arms, which would leave nothing to hold a number against.
@@ -65,7 +67,7 @@ def compare_steps(spec: RunSpec, *, steps: int, draws: int, pixels: int, console
     lengths = {arm.name: min(steps, FIRST_STEPS) if arm.first_steps_only else steps for arm in planned}
     folders = {arm.name: _folder(spec, arm, pixels) for arm in planned}
     with crew() as members:
-        paths = _run(spec, planned, lengths, folders, pixels, members, console)
+        paths = _run(spec, planned, lengths, folders, pixels, members, console, _PROCESSES[:processes])
     _prune(CACHE / "steps", keep={folder.parent for folder in folders.values()})
     curves = {name: read_curve(path).first(lengths[name]) for name, path in paths.items()}
     reference = curves["legacy"]
@@ -97,6 +99,7 @@ def _run(
     pixels: int,
     members: Crew,
     console: Console,
+    processes: Sequence[str],
 ) -> dict[str, Path]:
     """Each process takes the next arm when it is free; arms of one subject stay together where possible."""
     jobs: dict[str, Future[Path]] = {}
@@ -105,7 +108,7 @@ def _run(
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks = {arm.name: bar.add_task(f"{spec.pipeline}: {arm.name}", total=lengths[arm.name]) for arm in planned}
         while waiting or running:
-            for process in _PROCESSES:
+            for process in processes:
                 if process in running and jobs[running[process]].done():
                     name = running.pop(process)
                     jobs[name].result()
@@ -114,6 +117,8 @@ def _run(
                 if process not in running and waiting:
                     arm = _next(process, waiting)
                     waiting.remove(arm)
+                    if len(processes) == 1 and arm.subject != process:
+                        members.fresh()
                     job = members.submit(process, run_arm, spec, arm, lengths[arm.name], pixels, folders[arm.name])
                     jobs[arm.name], running[process] = job, arm.name
             for name, task in tasks.items():
