@@ -18,6 +18,8 @@ NEITHER_SIDE = {
     "verdict",
     "perturb",
     "structure",
+    "matching",
+    "ledger",
     "discrepancies",
     "schema",
     "terminal",
