@@ -6,34 +6,21 @@ own process unless that is the calling one, and compares the two by their data, 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
-
 from parity import worker
-from parity.files import CACHE, ROOT, tree_digest
+from parity.culprit_tapes import anatomy_of, legacy_tape, prepare, tape_of
+from parity.files import ROOT
 from parity.located import Located, Place
 from parity.noise import C
 from parity.ops import Call
-from parity.optimizer import Anatomy, take_apart
-from parity.optimizer_watch import read_update, watched_update, write_update
-from parity.perturb import perturbed
-from parity.roots import roots
 from parity.sketch import distance
 from parity.suspects import Suspect, suspects
-from parity.tape import Tape, record, with_floors
-from parity.tape_file import read_tape, write_tape
-from parity.trace import load_trace
+from parity.tape import Tape
 from parity.worker import RunSpec
 
-DRAWS = 2  # replays on moved inputs that measure the floor of every intermediate value
-Replay = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-_SOURCES = ("ops", "sketch", "tape", "tape_file")
+__all__ = ["compare_tapes", "legacy_tape", "locate", "prepare"]
 
 
 def locate(
@@ -110,64 +97,6 @@ def unequal_results(modern: Tape, legacy: Tape) -> tuple[str, ...]:
     return tuple(beyond or apart)
 
 
-def tape_of(spec: RunSpec, name: str, stage: str, reference: Path, draws: int = 0) -> Tape:
-    """Replay one stage of a subject in this process, on the reference's recorded inputs, and write it down."""
-    trace = load_trace(reference)
-    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
-    return _tape(partial(worker.replay, spec, name, stage), inputs, roots(worker._subject(name, spec)), draws)
-
-
-def _tape(replay: Replay, inputs: Mapping[str, Tensor], modules: Mapping[str, nn.Module], draws: int) -> Tape:
-    tape = record(replay, inputs, modules)
-    return with_floors(tape, [record(replay, perturbed(inputs, draw), modules) for draw in range(draws)])
-
-
-def legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Tape:
-    """Legacy's side of a stage: kept under .cache/tapes, made in a process of its own where it is not there."""
-    path = tape_path(stage, reference)
-    if not path.exists():
-        _elsewhere(keep_legacy_tape, spec, stage, reference)
-    return read_tape(path)
-
-
-def keep_legacy_tape(spec: RunSpec, stage: str, reference: Path) -> Path:
-    """Make legacy's tape in this process and keep it."""
-    path = tape_path(stage, reference)
-    if not path.exists():
-        write_tape(path, tape_of(spec, "legacy", stage, reference, DRAWS))
-    return path
-
-
-def prepare(spec: RunSpec, stage: str, reference: Path) -> Path:
-    """Make and keep, in this process, what `locate` needs of legacy."""
-    keep = keep_legacy_update if worker.pipeline_of(spec).by_name[stage].gradients else keep_legacy_tape
-    return keep(spec, stage, reference)
-
-
-def anatomy_of(spec: RunSpec, stage: str, reference: Path) -> Anatomy:
-    """The update of an update stage taken apart: modern's in this process, legacy's as recorded."""
-    trace = load_trace(reference)
-    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
-    path = _update_path(stage, reference)
-    if not path.exists():
-        _elsewhere(keep_legacy_update, spec, stage, reference)
-    with watched_update(inputs) as found:
-        results = worker.replay(spec, "modern", stage, inputs)
-    return take_apart(inputs, read_update(path), trace.stage(stage), found[0], results)
-
-
-def keep_legacy_update(spec: RunSpec, stage: str, reference: Path) -> Path:
-    """What legacy's optimizer says of itself, made in this process and kept."""
-    trace = load_trace(reference)
-    inputs = worker.inputs_of(spec, worker.pipeline_of(spec).by_name[stage], worker.recorded_world(spec, trace))
-    with watched_update(inputs) as found:
-        worker.replay(spec, "legacy", stage, inputs)
-    path = _update_path(stage, reference)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_update(path, found[0])
-    return path
-
-
 def _located_update(spec: RunSpec, stage: str, reference: Path) -> Located | None:
     anatomy = anatomy_of(spec, stage, reference)
     if not anatomy.departs:
@@ -194,23 +123,6 @@ def _located_update(spec: RunSpec, stage: str, reference: Path) -> Located | Non
 def _built(made: tuple[str, str]) -> Place:
     file, line = _source(made[0])
     return Place(op="optimizer", module="", file=file, line=line, function=made[1], backward=False)
-
-
-def _elsewhere(task: Callable[..., Path], *arguments: object) -> None:
-    """Run a task in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(task, *arguments).result()
-
-
-def _update_path(stage: str, reference: Path) -> Path:
-    return tape_path(stage, reference).with_suffix(".json")
-
-
-def tape_path(stage: str, reference: Path) -> Path:
-    """Where legacy's tape of a stage belongs: a trace's name stands for all that shapes it."""
-    sources = tree_digest(ROOT / "parity" / f"{name}.py" for name in _SOURCES)
-    key = hashlib.sha256(f"{reference.name}\0{sources}\0{DRAWS}".encode()).hexdigest()[:24]
-    return CACHE / "tapes" / f"{key}-{stage}.npz"
 
 
 def place(call: Call) -> Place:
