@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from parity.cli_selftest import selftest
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -19,6 +20,8 @@ REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
+
+app.command()(selftest)
 
 
 @app.command()
