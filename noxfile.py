@@ -56,6 +56,19 @@ def conform(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def selftest(session: nox.Session) -> None:
+    """Plant bugs and harmless changes; the audit must tell them apart (a quarter of an hour, two processes of 4 GB)."""
+    session.run(python(session), "-m", "parity", "selftest", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def selftest_full(session: nox.Session) -> None:
+    """The self-test with every detector and three seeds; measures the noise floors of the other two (hours, 10 GB)."""
+    full = ("--full", "--seeds", "0,1,2", "--measure")
+    session.run(python(session), "-m", "parity", "selftest", *full, *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the fast tests (arguments go to pytest; `-- -m ""` runs the slow ones too)."""
     session.run(python(session), "-m", "pytest", *session.posargs, external=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from parity import cli_calibrate, cli_compare, cli_explain, cli_ledger, cli_reproduce
 from parity.cli_steps import steps
+from parity.cli_selftest import selftest
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -24,6 +25,8 @@ REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
+
+app.command()(selftest)
 
 
 @app.command()

@@ -198,20 +198,16 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
                 evidence.floors, evidence.floor_source = floors, f"{path.relative_to(ROOT)}, {facts['draws']} draws"
                 return
     with say(f"{evidence.variant}: noise floor, {DRAWS} draws on legacy (kept for the next run)"):
-        evidence.floors = _measure(evidence, needed, members, everything)
+        evidence.floors = measure(evidence.spec, evidence.reference, needed, members, everything)
     path = committed if everything else CACHE / "floors" / f"{key}.json"
-    facts = {
-        "key": key,
-        "draws": DRAWS,
-        "platform": platform_key(evidence.spec.device),
-        "run": _settings(evidence.spec),
-    }
-    write_floors(path, evidence.floors, facts)
+    write_floors(path, evidence.floors, floor_facts(evidence.spec))
     evidence.floor_source = f"measured in this run, {DRAWS} draws"
 
 
-def _measure(evidence: Evidence, needed: dict[str, set[str]], members: Crew, everything: bool) -> dict[str, Floors]:
-    spec, reference = evidence.spec, evidence.reference
+def measure(
+    spec: RunSpec, reference: Path, needed: dict[str, set[str]], members: Crew, everything: bool
+) -> dict[str, Floors]:
+    """Noise floors by mode, measured on legacy's trace at `reference`: those of `needed` keys by mode, or all."""
     halves = (range(0, DRAWS, 2), range(1, DRAWS, 2))  # both processes measure legacy
     pipeline, asked = PIPELINES[spec.pipeline], {key.split("/")[0] for key in needed["isolated"]}
     replayed = [stage for stage in pipeline.stages if stage.inputs or stage.gradients]
@@ -263,6 +259,16 @@ def trace_key(spec: RunSpec, subject: str) -> str:
     sources = closure([worker.subject_module(subject, spec.pipeline), *shared]) | {Path(worker.__file__)}
     own = [legacy_tree(spec)] if subject == "legacy" else []
     return _digest(subject, tree_digest([*own, *sorted(sources)]), *_inputs(spec))
+
+
+def floor_facts(spec: RunSpec) -> dict[str, Any]:
+    """What floors are stored with: the digest that makes them valid, draws, platform, settings."""
+    return {
+        "key": floor_key(spec),
+        "draws": DRAWS,
+        "platform": platform_key(spec.device),
+        "run": _settings(spec),
+    }
 
 
 def floor_key(spec: RunSpec) -> str:

@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,18 @@ from parity.verdict import Verdict
 
 WARN_BYTES, LIMIT_BYTES = 3_000_000, 5_000_000
 _LOG = logging.getLogger(__name__)
+# Further pages that may lie beside the report -> what the link to them says.
+PAGES = {"selftest.html": "How far this audit can be trusted: its self-test"}
 _SIDES = ("legacy", "modern", "difference")
 
 
-def render_report(results: Results) -> str:
-    """The whole page as text."""
+def render_report(results: Results, pages: Sequence[str] = ()) -> str:
+    """The whole page as text; `pages` are those of `PAGES` that lie beside it."""
     return render_page(
         "report.html.j2",
         scripts=(*SHARED_SCRIPTS, "report"),
         r=results,
+        pages={name: PAGES[name] for name in pages},
         payload=payload(results),
         pipelines=tables.stages_by_pipeline(results),
         charts={name: charts.pipeline_chart(results, name) for name in tables.stages_by_pipeline(results)},
@@ -50,7 +54,8 @@ def write_report(results: Results, path: Path) -> None:
     Raises:
         ValueError: the page would exceed `LIMIT_BYTES`.
     """
-    page = render_report(results).encode()
+    beside = [name for name in PAGES if (path.parent / name).exists()]
+    page = render_report(results, beside).encode()
     if len(page) > LIMIT_BYTES:
         found, allowed = format.size(len(page)), format.size(LIMIT_BYTES)
         raise ValueError(f"{path}: the report would be {found}, allowed {allowed}; use fewer or smaller pictures")

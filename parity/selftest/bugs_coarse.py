@@ -44,7 +44,7 @@ COARSE_BUGS = (
     bug("eval", "flame", "rotation-sign", "sign", "rotation.py", "return identity + sin_N11 * skew_N33", "return identity - sin_N11 * skew_N33"),
     bug("eval", "flame", "pose-transposed", "transposed axis", "flame.py", "pose_feature = (rotation_BJ33[:, 1:] - identity)", "pose_feature = (rotation_BJ33[:, 1:].mT - identity)"),
     bug("eval", "flame", "joint-chain", "wrong index", "flame.py", "chain.append(chain[parent] @ local[:, joint])", "chain.append(chain[joint - 1] @ local[:, joint])"),
-    bug("eval", "flame", "contour-row", "off by one", "flame.py", "return torch.where(degrees >= 0, degrees,", "return torch.where(degrees >= 0, degrees + 1,"),
+    bug("eval", "flame", "contour-row", "off by one", "flame.py", ".clamp(max=_MAX_YAW).round().long()", ".clamp(max=_MAX_YAW).round().long() + 1"),
     bug("eval", "flame", "pi-3.1416", "constant wrong in the 4th digit", "flame.py", "yaw * 180.0 / math.pi", "yaw * 180.0 / 3.1416", below="yaw is rounded to degrees, and this head's stays in its degree"),
     bug("eval", "flame", "rotation-eps", "wrong eps", "rotation.py", "_EPS = 1e-8", "_EPS = 1e-6", manifest="rotation.py:axis_angle_to_matrix"),
     bug("eval", "flame_deca", "stale-mesh", "stale buffer", "flame.py", "        vertices_BV3 = self._skinned(torch.cat([shape_B100, exp_B50], dim=1), rotation_BJ33)\n", '        if not hasattr(self, "_skin"):\n            self._skin = self._skinned(torch.cat([shape_B100, exp_B50], dim=1), rotation_BJ33).detach()\n        vertices_BV3 = self._skin\n'),
@@ -84,7 +84,7 @@ COARSE_BUGS = (
     bug("eval", "adam", "adam-lr", "constant wrong in the 4th digit", "config.py", "    lr: float = 1e-4", "    lr: float = 1.0003e-4", manifest="train/step.py:make_optimizer"),
     bug("eval", "adam", "adam-decay", "weight decay", _STEP, _ADAM, "lr=config.train.lr, weight_decay=1e-4"),
     bug("eval", "adam", "adam-decoupled", "weight decay", _STEP, "return torch.optim.Adam(", "return torch.optim.AdamW("),
-    bug("eval", "adam", "cleared-late", "order of updates", _STEP, _UPDATE, "    total.backward()\n    optimizer.zero_grad(set_to_none=False)\n    optimizer.step()", step=True),
+    bug("eval", "gradients", "cleared-late", "order of updates", _STEP, _UPDATE, "    total.backward()\n    optimizer.zero_grad(set_to_none=False)\n    optimizer.step()", step=True),
     bug("eval", "adam", "stepped-twice", "off-by-one step", _STEP, "    optimizer.step()", "    optimizer.step()\n    optimizer.step()", step=True),
     bug("eval", "adam", "never-cleared", "stale buffer", _STEP, "    optimizer.zero_grad()\n", "", step=True, below="gradients are empty before the first step; only the second would show it"),
 )  # fmt: skip

@@ -167,12 +167,24 @@ def _cells(seen: _Seen, floors: Mapping[str, Floors]) -> list[Cell]:
             floor = floors.get(_kind(mode), {}).get(floor_name(mode, key))
             verdict = judge(drift, floor)[0]
             cell = Cell(
-                mode=mode, stage=stage, tensor=tensor, verdict=verdict, ratio=excess(drift, floor), rel_l2=drift.rel_l2
+                mode=_finer(mode, tensor),
+                stage=stage,
+                tensor=tensor,
+                verdict=verdict,
+                ratio=excess(drift, floor),
+                rel_l2=drift.rel_l2,
             )
-            before = worst.get((mode, stage))
+            before = worst.get((cell.mode, stage))
             if before is None or _severity(cell) > _severity(before):
-                worst[mode, stage] = cell
+                worst[cell.mode, stage] = cell
     return list(worst.values())
+
+
+def _finer(mode: str, tensor: str) -> str:
+    """The mode of a cell: several updates, and what a replay did besides its outputs, are told apart."""
+    if mode == "isolated" and "@" in tensor:
+        return "repeated"
+    return "side effect" if mode == "isolated" and tensor.startswith(("input ", "random draws")) else mode
 
 
 def _severity(cell: Cell) -> tuple[int, float]:

@@ -47,7 +47,10 @@ class Ground:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The worst comparison of one stage in one mode; ratio: how many times its noise floor."""
+    """The worst comparison of one stage in one mode: isolated, repeated, side effect or chained.
+
+    ratio: how many times its noise floor.
+    """
 
     mode: str
     stage: str

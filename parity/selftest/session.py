@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from parity import worker
-from parity.audit import CACHE, committed_floors, floor_key, trace_key
-from parity.files import tree_digest
-from parity.noise import read_floors
-from parity.schema import plain
+from parity.audit import CACHE, committed_floors, crew, floor_facts, floor_key, measure, trace_key
+from parity.environment import fingerprint
+from parity.noise import C, read_floors, write_floors
 from parity.selftest import examine as work
 from parity.selftest import spectrum
 from parity.selftest.bug import Bug
@@ -28,19 +23,15 @@ from parity.selftest.bugs_coarse import COARSE_BUGS
 from parity.selftest.bugs_detail import DETAIL_BUGS
 from parity.selftest.examine import Locate
 from parity.selftest.harmless import HARMLESS, Harmless
-from parity.selftest.outcome import Ground, Outcome, Task, read_outcome, write_outcome
+from parity.selftest.outcome import Ground, Outcome, Task
+from parity.selftest.pool import KEPT, CannotTell, run_tasks
+from parity.selftest.sensitivity import smallest_errors
+from parity.selftest.verdicts import SelfTest, answer, exit_code, failures, judge_bug, judge_harmless, tails
 from parity.session import Request, usable_batch
-from parity.sources import closure
 from parity.worker import RunSpec
 
 BUGS: tuple[Bug, ...] = (*COARSE_BUGS, *DETAIL_BUGS)
-PROCESSES = 2
-KEPT = CACHE / "selftest"
 Note = Callable[[str], None]
-
-
-class CannotTell(ValueError):
-    """What the self-test needs is not there; the message says how to make it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +110,7 @@ def usable_floors(spec: RunSpec, variant: str) -> Path:
     for path in (committed_floors(spec, variant), CACHE / "floors" / f"{key}.json"):
         if path.exists() and read_floors(path)[1].get("key") == key:
             return path
-    command = "python -m parity floor" if spec.seed == 0 else "python -m parity selftest --seeds ... --measure"
+    command = "python -m parity floor" if spec.seed == 0 else f"python -m parity selftest --seeds {spec.seed} --measure"
     raise CannotTell(f"no noise floors of {variant} (seed {spec.seed}) for this platform; measure them with: {command}")
 
 
@@ -139,113 +130,106 @@ def prepare(grounds: Sequence[Ground], note: Note) -> None:
                 pool.submit(job, *arguments).result()
 
 
+def measure_floors(spec: RunSpec, note: Note) -> None:
+    """Measure all noise floors of a run that has none and keep them in the cache: minutes to an hour."""
+    reference = CACHE / "traces" / trace_key(spec, "legacy")
+    with crew() as members:
+        if not (reference / "facts.json").exists():
+            note(f"{spec.pipeline}, seed {spec.seed}: legacy's training step")
+            members.submit("legacy", worker.trace_to, spec, "legacy", reference).result()
+        note(f"{spec.pipeline}, seed {spec.seed}: noise floors")
+        floors = measure(spec, reference, {"isolated": set(), "chained": set()}, members, everything=True)
+    write_floors(CACHE / "floors" / f"{floor_key(spec)}.json", floors, floor_facts(spec))
+
+
 def record_spectrum(ground: Ground) -> None:
     """Find and keep what each stage of modern runs."""
     spectrum.write(spectrum.record(ground.spec, ground.reference), ground.spectrum)
 
 
-def run_tasks(
-    tasks: Sequence[tuple[Task, Ground]],
-    *,
-    console: Console,
-    locate: Locate | None = None,
-    processes: int = PROCESSES,
-    kept: Path = KEPT / "outcomes",
-) -> Iterator[tuple[Task, Ground, Outcome]]:
-    """Examine all tasks, `processes` at a time; finished ones are kept, so an interrupted run goes on from there.
+def selftest(
+    wanted: Wanted, *, command: str, console: Console, measuring: bool = False, locate: Locate | None = None
+) -> SelfTest:
+    """Plant everything that is asked for and judge what the audit said.
+
+    Args:
+        wanted: which bugs and variants, with which seeds.
+        command: how it was called, for the report.
+        console: for progress.
+        measuring: measure noise floors that are missing instead of giving up.
+        locate: names functions inside a drifting stage, see `examine`.
 
     Raises:
+        CannotTell: no noise floors, or processes are killed.
         MutationError: a change no longer fits the source.
+        ValueError: an unknown id.
     """
-    places = [kept / f"{outcome_key(task, ground, locate)}.json" for task, ground in tasks]
-    done = [index for index, place in enumerate(places) if place.exists()]
-    for index in done:
-        yield *tasks[index], read_outcome(places[index])
-    waiting = sorted(set(range(len(tasks))) - set(done), key=lambda index: _turn(*tasks[index]))
-    with _progress(console, len(tasks), len(done)) as advance:
-        for index, outcome in _outcomes([(index, *tasks[index]) for index in waiting], locate, processes, console):
-            write_outcome(outcome, places[index])
-            advance(outcome)
-            yield *tasks[index], outcome
-
-
-def _outcomes(
-    tasks: list[tuple[int, Task, Ground]], locate: Locate | None, processes: int, console: Console
-) -> Iterator[tuple[int, Outcome]]:
-    """Examine tasks in a pool; if the system kills a process, the rest go one at a time, and a second kill is an error.
-
-    Raises:
-        CannotTell: a process was killed although it was alone.
-    """
-    left = {index: (task, ground) for index, task, ground in tasks}
-    for count in (processes, 1, 1):
-        if not left:
-            return
-        with _pool(count) as pool:
-            jobs = {pool.submit(work.examine, *pair, locate): index for index, pair in left.items()}
-            try:
-                for job in as_completed(jobs):
-                    outcome = job.result()
-                    del left[jobs[job]]
-                    yield jobs[job], outcome
-            except BrokenProcessPool:
-                console.print("a process was killed, perhaps for want of memory; going on with one", soft_wrap=True)
-    if left:
-        raise CannotTell(
-            f"processes are killed here, perhaps for want of memory (4 GB each); left: {len(left)} of {len(tasks)}"
-        )
-
-
-def _turn(task: Task, ground: Ground) -> tuple[int, str, bool]:
-    """Runs of one kind together, so that a process keeps its weights; those with processes of their own first."""
-    return (ground.spec.seed, ground.spec.pipeline + ground.variant, not task.environment)
-
-
-def outcome_key(task: Task, ground: Ground, locate: Locate | None) -> str:
-    """Digest of all that shapes an outcome: change, sources of modern and of the audit, legacy's trace, floors."""
-    sources = closure(["parity.selftest.examine", *([locate.__module__] if locate else [])])
-    parts = (
-        json.dumps(plain(task), sort_keys=True),
-        ground.reference.name,
-        ground.spectrum.name,
-        hashlib.sha256(ground.floors.read_bytes()).hexdigest(),
-        tree_digest(sorted(sources)),
-        f"{locate.__module__}.{locate.__qualname__}" if locate else "",
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-@contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are gone afterwards, also after an interruption."""
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-    try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[Outcome], None]]:
-    """A bar on a terminal, one line per outcome elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    wanted.check()
     start = time.perf_counter()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        line, count = bar.add_task("planting", total=total, completed=done), done
+    items: list[Bug | Harmless] = [*wanted.bugs(), *wanted.harmless()]
+    used = {item.variant for item in items}
+    specs = {key: spec for key, spec in wanted.specs().items() if key[1] in used}
 
-        def advance(outcome: Outcome) -> None:
-            nonlocal count
-            count += 1
-            bar.update(line, advance=1, description=outcome.id)
-            if not console.is_terminal:
-                named = f"{outcome.named.stage} ({outcome.named.mode})" if outcome.named else "nobody"
-                told = "" if outcome.named else f" {'; '.join(outcome.structure)[:80]}"
-                console.print(
-                    f"{count}/{total} {time.perf_counter() - start:.0f} s  {outcome.id}: {named}{told}", soft_wrap=True
-                )
+    def note(text: str) -> None:
+        console.print(text, soft_wrap=True)
 
-        yield advance
+    grounds: dict[tuple[int, str], Ground] = {}
+    for (seed, variant), spec in specs.items():
+        try:
+            grounds[seed, variant] = ground_of(spec, variant)
+        except CannotTell:
+            if not measuring:
+                raise
+            measure_floors(spec, note)
+            grounds[seed, variant] = ground_of(spec, variant)
+    prepare(list(grounds.values()), note)
+    tasks = [
+        (task_of(item, wanted.full), grounds[seed, item.variant])
+        for seed in wanted.seeds
+        for item in items
+        if isinstance(item, Bug) or not item.missing
+    ]
+    outcomes = {
+        (ground.spec.seed, task.id): outcome
+        for task, ground, outcome in run_tasks(tasks, console=console, locate=locate)
+    }
+    note("the smallest error seen at each stage")
+    return judged(wanted, outcomes, _smallest(grounds), command=command, seconds=time.perf_counter() - start)
+
+
+def judged(
+    wanted: Wanted,
+    outcomes: Mapping[tuple[int, str], Outcome],
+    smallest: dict[tuple[str, str], float],
+    *,
+    command: str,
+    seconds: float,
+) -> SelfTest:
+    """All outcomes, by seed and id, as one result."""
+    bugs = [judge_bug(bug, outcomes[seed, bug.id], seed) for seed in wanted.seeds for bug in wanted.bugs()]
+    variants = [(seed, item) for seed in wanted.seeds for item in wanted.harmless()]
+    harmless = [judge_harmless(item, outcomes.get((seed, item.id)), seed) for seed, item in variants]
+    seen = [(item, outcomes[seed, item.id]) for seed, item in variants if (seed, item.id) in outcomes]
+    return SelfTest(
+        answer=answer(bugs, harmless),
+        exit_code=exit_code(bugs, harmless),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        c=C,
+        environment=fingerprint(),
+        bugs=bugs,
+        harmless=harmless,
+        tails=tails(bugs, seen, smallest),
+        seconds=seconds,
+        failures=failures(bugs, harmless),
+    )
+
+
+def _smallest(grounds: Mapping[tuple[int, str], Ground]) -> dict[tuple[str, str], float]:
+    """(pipeline, stage) -> smallest error seen, in each pipeline's first variant."""
+    found: dict[tuple[str, str], float] = {}
+    for ground in grounds.values():
+        if all(key[0] != ground.spec.pipeline for key in found):
+            errors = smallest_errors(ground)
+            found |= {(ground.spec.pipeline, stage): error for stage, error in errors.items()}
+    return found

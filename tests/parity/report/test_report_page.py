@@ -221,3 +221,11 @@ def test_tones_follow_the_exit_code() -> None:
 
 def test_what_each_side_took_is_shown(text: str) -> None:
     assert "21 s, peak 2.6 GB" in text
+
+
+def test_a_page_that_lies_beside_is_linked(small: Results, tmp_path: Path) -> None:
+    write_report(small, tmp_path / "report.html")
+    assert 'href="selftest.html"' not in (tmp_path / "report.html").read_text()
+    (tmp_path / "selftest.html").write_text("")
+    write_report(small, tmp_path / "report.html")
+    assert 'href="selftest.html"' in (tmp_path / "report.html").read_text()
