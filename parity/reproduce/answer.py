@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
@@ -16,6 +16,7 @@ QUANTITY_NAMES = {
     "gradients": "gradients",
     "weights": "weights",
 }
+_MISSED = 0.1  # two or three draws tell the order of magnitude, no more
 _SAME = {
     Word.BITWISE: "bitwise the same",
     Word.NOISE: "the same within the noise floor",
@@ -23,11 +24,27 @@ _SAME = {
 }
 
 
-def answer(name: str, cells: Sequence[Judged], ranked: list[Share]) -> str:
-    """One sentence or a few for one subject and pipeline."""
+def answer(
+    name: str, cells: Sequence[Judged], ranked: list[Share], explained: Mapping[str, float] | None = None
+) -> str:
+    """A few sentences for one subject and pipeline.
+
+    Args:
+        name: of subject and pipeline.
+        cells: all that was judged.
+        ranked: shares of the causes.
+        explained: quantity -> variance of the single drawn causes over the one between runs as shipped; where they make
+            less than a tenth of it, the ranking has missed something and the sentence says so.
+    """
     parts = [f"{name} as shipped: {_shipped(cells)}."]
     if text := _causes(ranked):
         parts.append(text)
+    if ranked and (missed := {name: part for name, part in (explained or {}).items() if part < _MISSED}):
+        least = min(missed, key=missed.__getitem__)
+        parts.append(
+            f"They do not explain the runs as shipped: in {QUANTITY_NAMES[least]} the drawn causes add up to only "
+            f"{_percent(missed[least])} of the variance seen there."
+        )
     if text := _seeded(cells):
         parts.append(text)
     return " ".join(parts)
@@ -60,8 +77,11 @@ def _causes(ranked: list[Share]) -> str:
         return ""
     named = [f"{share.cause} ({_percent(share.share)})" for share in chosen]
     total = _percent(sum(share.share for share in chosen))
-    verb = "accounts" if len(chosen) == 1 else "account"
-    return f"Measured cause by cause, {_list(named)} {verb} for {total} of the variation."
+    count = "One cause accounts" if len(chosen) == 1 else f"{_COUNTS.get(len(chosen), len(chosen))} causes account"
+    return f"{count} for {total} of the variation, measured one by one: {_list(named)}."
+
+
+_COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight"}
 
 
 def _seeded(cells: Sequence[Judged]) -> str:

@@ -44,6 +44,8 @@ def random(base: Run) -> list[Cell]:
     if base.pipeline == "detail":
         sites = {name: text for name, text in sites.items() if name in ("initialisation", "window")}
     repeats = 1 if base.pipeline == "detail" else 2
+    if ":" in base.subject:  # where a subject of your own draws is its own affair: the generators are the causes
+        return [replace(cell, cause=cell.title) for cell in found]
     for name, text in sites.items():
         for n in range(repeats):
             draw = f", draw {n + 1}" if repeats > 1 else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
+from parity.reproduce.run import GENERATORS, SITES
 from parity.reproduce.words import RAN
 
 RANKED = ("codes", "uv_z", "loss", "weights")
@@ -40,7 +41,7 @@ def variances(judged: Iterable[Judged]) -> dict[str, dict[str, float]]:
     }
 
 
-DRAWN = frozenset({"initialisation", "order", "window", "dropout"})
+DRAWN = frozenset({*SITES, *(f"generator of {name} left unseeded" for name in GENERATORS)})
 
 
 def shares(judged: Iterable[Judged]) -> list[Share]:

@@ -96,7 +96,7 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
     with progress(console) as bar:
         task = bar.add_task("cells", total=sum(bool(cell.runs) for _, part in plan for cell in part))
         for run, part in plan:
-            name = f"{run.subject} {run.pipeline}"
+            name = _name(run)
 
             def done(cell: Cell, result: Mapping[str, Any], name: str = name) -> None:
                 bar.advance(task)
@@ -118,6 +118,10 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
     )
 
 
+def _name(run: Run) -> str:
+    return f"{run.subject.rpartition('.')[2]} {run.pipeline}"
+
+
 def assemble(run: Run, part: Sequence[Cell], found: Mapping[str, dict[str, Any]]) -> SubjectResults:
     """Judge all cells of one subject and pipeline."""
     floors = noise_floors(part, found)
@@ -126,18 +130,19 @@ def assemble(run: Run, part: Sequence[Cell], found: Mapping[str, dict[str, Any]]
     noise = [cell for cell in every if cell.group == FLOOR and cell.against == BASELINE]
     judged = [cell for cell in every if cell.group != FLOOR and (cell.against or cell.word is not Word.NOT_RUN)]
     ranked, direct = shares(judged), measured_directly(judged)
+    parts = explained(variances(judged), direct)
     quantities = {name for cell in noise for name in cell.effects}
     return SubjectResults(
         subject=run.subject,
         pipeline=run.pipeline,
         steps=run.steps,
         raster=run.raster,
-        answer=answer(f"{run.subject} {run.pipeline}", judged, ranked),
+        answer=answer(_name(run), judged, ranked, parts),
         recipe=recipe(judged, ranked),
         cells=judged,
         shares=ranked,
         direct=direct,
-        explained=explained(variances(judged), direct),
+        explained=parts,
         floor={name: max(cell.effects.get(name, 0.0) for cell in noise) for name in sorted(quantities)},
         invariance=invariance(judged),
     )

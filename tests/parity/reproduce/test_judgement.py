@@ -103,6 +103,15 @@ def test_a_sentence_never_claims_more_than_the_cells_showed(found: dict[str, Wor
                 assert ("not the same" in clause) == (Word.MOVED in tried)
 
 
+def test_a_ranking_that_misses_what_runs_as_shipped_show_says_so() -> None:
+    cells = [judged("as shipped 2", loss=0.5), judged("adam fused", cause="Adam's implementation", loss=1e-9)]
+    ranked = shares(cells)
+    text = answer("toy", cells, ranked, explained(variances(cells), measured_directly(cells)))
+    assert "They do not explain the runs as shipped" in text
+    assert "under 1 %" in text
+    assert "do not explain" not in answer("toy", cells, ranked, {"loss": 0.9})
+
+
 def test_the_recipe_lists_controls_of_what_moved_once_largest_first() -> None:
     cells = [
         judged("threads 2", Word.NOISE, "threads", loss=1e-6),

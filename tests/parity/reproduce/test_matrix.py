@@ -21,7 +21,7 @@ from parity.reproduce.watch import RESULT, TENSORS
 from parity.reproduce.words import Word
 
 TOY = "tests.parity.reproduce.toy_training:train"
-CELLS = "nothing,as shipped 2,python unseeded,numpy unseeded,torch unseeded,hash seed,beside,resume at 1,initialisation"
+CELLS = "nothing,as shipped 2,python unseeded,numpy unseeded,torch unseeded,hash seed,beside,resume at 1"
 
 
 def here(job: Path, run: Run) -> None:
