@@ -8,10 +8,12 @@ which is so for CPU tensors; autograd carries the mode along into the threads of
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -22,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_OURS = (str(Path(torch.__file__).parent), __file__)
+_OURS = (str(Path(torch.__file__).parent) + os.sep, __file__)  # with the separator: torchvision is not torch
 _NO_NODE = 2**64 - 1  # the sequence number of nodes that accumulate into leaves
 
 
@@ -33,6 +35,7 @@ class Call:
     index: place in call order. op: for example "aten.addmm.default". view: it only looks at memory otherwise.
     module: path of the innermost module, "" outside of any. source: "file:line" of the innermost frame outside torch.
     backward: whether it computes a gradient; `module` and `source` are then those of the forward operation, if known.
+    constants: the arguments that hold no tensor, as (name, value). random: it draws from a generator.
     """
 
     index: int
@@ -41,6 +44,8 @@ class Call:
     module: str
     source: str
     backward: bool
+    constants: tuple[tuple[str, Any], ...] = ()
+    random: bool = False
 
 
 class Listener(Protocol):
@@ -61,13 +66,15 @@ def listening(listener: Listener, modules: Mapping[str, nn.Module]) -> Iterator[
         for prefix, root in modules.items()
         for name, module in root.named_modules()
     }
-    path: list[str] = []
+    path = [""]
 
     def enter(module: nn.Module, _: Any) -> None:
-        path.append(names.get(id(module), path[-1] if path else ""))
+        if id(module) in names:  # hooks on all modules see those of other threads too, and of other listeners
+            path.append(names[id(module)])
 
     def leave(module: nn.Module, _: Any, __: Any) -> None:
-        path.pop()
+        if id(module) in names:
+            path.pop()
 
     with ExitStack() as stack:
         stack.callback(register_module_forward_pre_hook(enter).remove)
@@ -86,7 +93,7 @@ class _Mode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        call = self._call(func)
+        call = self._call(func, args, kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._listener.before(call, inputs)
         result = func(*args, **kwargs)
@@ -94,10 +101,10 @@ class _Mode(TorchDispatchMode):
         self._listener.after(call, inputs, outputs)
         return result
 
-    def _call(self, func: Any) -> Call:
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Call:
         node = torch._C._current_autograd_node()
         if node is None:
-            where = (self._path[-1] if self._path else "", _source(sys._getframe(2)))
+            where = (self._path[-1], _source(sys._getframe(2)))
             following = torch._C._autograd._get_sequence_nr()
             for number in range(self._next, following):  # nodes made for this operation, before it is run
                 self._origins[number] = where
@@ -106,7 +113,23 @@ class _Mode(TorchDispatchMode):
             number = node._sequence_nr()
             where = self._origins.get(number, ("", "")) if number != _NO_NODE else ("", "")
         self._index += 1
-        return Call(self._index - 1, str(func), func.is_view, *where, backward=node is not None)
+        given = (*zip(_argument_names(func), args, strict=False), *kwargs.items())
+        constants = tuple((name, value) for name, value in given if not _holds_tensor(value))
+        drawing = torch.Tag.nondeterministic_seeded in func.tags
+        return Call(self._index - 1, str(func), func.is_view, *where, node is not None, constants, drawing)
+
+
+@cache
+def _argument_names(func: Any) -> tuple[str, ...]:
+    return tuple(argument.name for argument in func._schema.arguments)
+
+
+def _holds_tensor(value: Any) -> bool:
+    return (
+        any(isinstance(item, Tensor) for item in value)
+        if isinstance(value, (list, tuple))
+        else isinstance(value, Tensor)
+    )
 
 
 def _source(frame: FrameType | None) -> str:
