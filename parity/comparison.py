@@ -1,26 +1,35 @@
 """The drift of two tensors, as figures. No thresholds here: a stored drift can be judged again without running again.
 
-Scaled ULP is max|a-b| in units of the spacing of the largest reference value, which unlike the raw ULP distance does
-not explode near zero.
+Definitions (r reference, c candidate, d = c - r; figures are taken in float64 over the pairs that are finite):
+
+- ULP distance: representable numbers from r to c in their own format. -0 and +0 are 0 apart, the smallest subnormals of
+  both signs 2, the largest number and infinity 1. A float16 is never counted in float32's steps.
+- Two NaN, or twice the same infinity, are no difference, whatever the NaN's payload; only `bitwise` sees that. NaN or
+  infinity on one side only is structural: then no figure has a meaning and none is given.
+- Scaled ULP: max|d| in units of the spacing of the largest |r|; unlike the raw distance it does not explode near zero.
+- rel_scaled: the largest |d| / (|r| + rms(r)).
+
+How the pass is made: docs/engine.md.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_BITS = {
-    torch.float64: torch.int64,
-    torch.float32: torch.int32,
-    torch.float16: torch.int16,
-    torch.bfloat16: torch.int16,
-}
-_DECADES = np.arange(-16, 5)
+from parity.engine.blocks import tally_blocks
+from parity.engine.exact import count_unequal
+from parity.engine.formats import WORDS, layout_of, name_of, ordered, same_bytes, stretch
+from parity.engine.plane import Plane, Slice, plane_of
+from parity.engine.tally import Tally
+
+COMPILED = 1 << 13  # elements from which compiled code takes the pass; below, torch's own operations use one thread
+_ZEROS = ("max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "rel_max", "rel_scaled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +37,11 @@ class Drift:
     """Figures of `candidate` against `reference`; None where a figure has no meaning.
 
     structural: what makes a number impossible (shape, dtype, NaN or infinity on one side only), else "".
+    layout: how strides or device differ, else ""; the same numbers in another order of memory are no drift.
     mean_signed: mean of candidate - reference (bias); rel_l2: ||c - r|| / ||r||, absolute norm when r is zero.
-    histogram: log10 of |difference| in decades, with the number of exact zeros apart.
+    histogram: elements by ULP distance, {"edges": powers of two, "counts": between them, "zeros": distance 0}.
     worst_*: the element of largest difference; of a tensor with one element always that one.
+    slices: along each axis the slice with the largest share of the squared error (exact types: of unequal elements).
     """
 
     shape: tuple[int, ...]
@@ -45,155 +56,160 @@ class Drift:
     scaled_ulp: float | None = None
     rel_l2: float | None = None
     rel_max: float | None = None
+    rel_scaled: float | None = None
     cosine: float | None = None
     worst_index: tuple[int, ...] | None = None
     worst_reference: float | None = None
     worst_candidate: float | None = None
     histogram: dict[str, Any] | None = None
+    slices: tuple[Slice, ...] = ()
+    layout: str = field(default="", compare=False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether elements are right or wrong (integers, bools), so that only their number can be held to a floor."""
+        return not self.structural and self.dtype not in FLOATS
+
+
+FLOATS = frozenset(name.removeprefix("torch.") for name in map(str, WORDS)) | {"complex64", "complex128"}
 
 
 def compare(reference: Tensor, candidate: Tensor) -> Drift:
-    """Compare two tensors of any dtype and equal shape without changing them; differences never raise.
+    """Compare two tensors of any dtype, shape and strides where they are; neither is changed or copied.
 
-    Float figures are taken in float64. Integer and bool tensors are compared exactly: `max_abs` is the largest
-    difference and `rel_l2` the share of differing elements.
+    Float tensors yield all figures, complex ones as pairs (real, imaginary) along one more axis. Others are compared
+    exactly: `max_abs` is the largest difference and `rel_l2` the share of unequal elements. A CUDA tensor is compared
+    on its device; if the devices differ, the candidate is brought to the reference's. Differences never raise.
     """
-    reference, candidate = reference.detach().cpu(), candidate.detach().cpu()
-    structural = _structural(reference, candidate)
-    if structural:
-        return Drift(
-            shape=tuple(candidate.shape),
-            dtype=_name(candidate),
-            structural=structural,
-            bitwise=False,
-            count=reference.numel(),
-            differing=reference.numel(),
-        )
-    if reference.dtype not in _BITS:
-        return _compare_exact(reference, candidate)
-    return _compare_float(reference, candidate)
+    reference, candidate = reference.detach(), candidate.detach()
+    if problem := _mismatch(reference, candidate):
+        return mismatched(candidate, problem, reference.numel())
+    layout = _layout(reference, candidate)
+    candidate = candidate.to(reference.device)
+    common = {"shape": tuple(reference.shape), "dtype": name_of(reference), "layout": layout}
+    if reference.is_complex():
+        reference, candidate = (torch.view_as_real(side.resolve_conj()) for side in (reference, candidate))
+    if reference.dtype not in WORDS:
+        return _compare_exact(reference, candidate, common)
+    return _compare_float(reference, candidate, common)
+
+
+def mismatched(candidate: Tensor, problem: str, count: int, layout: str = "") -> Drift:
+    """The drift of a tensor that cannot be held against a reference of `count` elements because of `problem`."""
+    return Drift(
+        shape=tuple(candidate.shape),
+        dtype=name_of(candidate),
+        structural=problem,
+        bitwise=False,
+        count=count,
+        differing=count,
+        layout=layout,
+    )
 
 
 def ulp_distance(a: Tensor, b: Tensor) -> Tensor:
     """Number of representable values between `a` and `b`, elementwise, as float64 (equal zeros and NaN pairs give 0).
 
-    Both float tensors of one dtype. Bits are mapped to ordered integers, so -0 and +0 coincide and the largest finite
-    value is one step from infinity (determinism research, "How to compare").
+    Both float tensors of one dtype. Exact up to 2^53, beyond that to float64's precision.
     """
-    distance = (_ordered(a) - _ordered(b)).abs().to(torch.float64)
-    return torch.where(torch.isnan(a) & torch.isnan(b), torch.zeros_like(distance), distance)
+    x, y = ordered(a), ordered(b)
+    high, low = torch.maximum(x, y), torch.minimum(x, y)
+    difference = high - low  # may need 64 bits without a sign
+    distance = difference.to(torch.float64) + torch.where(difference < 0, 2.0**64, 0.0)
+    return torch.where(torch.isnan(a) & torch.isnan(b), 0.0, distance)
 
 
-def _name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _structural(reference: Tensor, candidate: Tensor) -> str:
+def _mismatch(reference: Tensor, candidate: Tensor) -> str:
     if reference.shape != candidate.shape:
         return f"shape {list(candidate.shape)} instead of {list(reference.shape)}"
     if reference.dtype != candidate.dtype:
-        return f"dtype {_name(candidate)} instead of {_name(reference)}"
-    if reference.dtype in _BITS:
-        nan = (torch.isnan(reference) != torch.isnan(candidate)).sum().item()
-        inf_r, inf_c = torch.isinf(reference), torch.isinf(candidate)
-        inf = ((inf_r != inf_c) | (inf_r & inf_c & (reference != candidate))).sum().item()
-        if nan or inf:
-            return f"NaN or infinity on one side only at {nan + inf} elements"
+        return f"dtype {name_of(candidate)} instead of {name_of(reference)}"
+    for side in (reference, candidate):
+        if side.layout is not torch.strided or side.is_quantized:
+            return f"layout {side.layout} cannot be compared; make both dense".replace("torch.", "")
     return ""
 
 
-def _ordered(x: Tensor) -> Tensor:
-    bits = x.contiguous().view(_BITS[x.dtype]).to(torch.int64)
-    lowest = torch.iinfo(_BITS[x.dtype]).min
-    return torch.where(bits >= 0, bits, lowest - bits)
+def _layout(reference: Tensor, candidate: Tensor) -> str:
+    if layout_of(reference) == layout_of(candidate):
+        return ""
+    if reference.device != candidate.device:
+        return f"on {candidate.device} instead of {reference.device}"
+    return f"strides {list(candidate.stride())} instead of {list(reference.stride())}"
 
 
-def _same_bytes(a: Tensor, b: Tensor) -> bool:
-    if a.dtype in _BITS:
-        return bool(torch.equal(a.contiguous().view(_BITS[a.dtype]), b.contiguous().view(_BITS[b.dtype])))
-    return bool(torch.equal(a, b))
-
-
-def _compare_exact(reference: Tensor, candidate: Tensor) -> Drift:
-    unequal = reference != candidate
-    differing = int(unequal.sum())
-    difference = (candidate.to(torch.float64) - reference.to(torch.float64)).abs()
-    worst = int(difference.argmax()) if differing else None
-    return Drift(
-        shape=tuple(reference.shape),
-        dtype=_name(reference),
-        structural="",
-        bitwise=differing == 0,
-        count=reference.numel(),
-        differing=differing,
-        max_abs=float(difference.max()) if reference.numel() else 0.0,
-        rel_l2=differing / max(reference.numel(), 1),
-        rel_max=differing / max(reference.numel(), 1),
-        **_worst(reference, candidate, worst),
-    )
-
-
-def _compare_float(reference: Tensor, candidate: Tensor) -> Drift:
-    count = reference.numel()
-    common: dict[str, Any] = {"shape": tuple(reference.shape), "dtype": _name(reference), "structural": ""}
-    if _same_bytes(reference, candidate):
-        zeros: dict[str, Any] = {
-            "max_abs": 0.0,
-            "mean_signed": 0.0,
-            "max_ulp": 0.0,
-            "scaled_ulp": 0.0,
-            "rel_l2": 0.0,
-            "rel_max": 0.0,
-        }
-        scalar = _worst(reference, candidate, 0) if count == 1 else {}
-        return Drift(**common, bitwise=True, count=count, differing=0, cosine=1.0, **zeros, **scalar)
-    finite = torch.isfinite(reference)
-    r, c = reference.to(torch.float64)[finite], candidate.to(torch.float64)[finite]
-    if r.numel() == 0:
-        return Drift(**common, bitwise=False, count=count, differing=0, max_abs=0.0, rel_l2=0.0, rel_max=0.0)
-    difference = (candidate.to(torch.float64) - reference.to(torch.float64)).abs()
-    difference = torch.where(finite, difference, torch.zeros_like(difference))
-    error, scale = c - r, float(r.abs().max())
-    norm, largest = float(r.norm()), float(difference.max())
+def _compare_exact(reference: Tensor, candidate: Tensor, common: dict[str, Any]) -> Drift:
+    if reference.dtype.is_floating_point:  # float8 and the like: no arithmetic, but bytes
+        reference, candidate = reference.view(torch.uint8), candidate.view(torch.uint8)
+    count, plane = reference.numel(), plane_of(tuple(reference.shape))
+    if not count:
+        return Drift(**common, structural="", bitwise=True, count=0, differing=0, max_abs=0.0, rel_l2=0.0, rel_max=0.0)
+    found = count_unequal(reference, candidate, plane)
     return Drift(
         **common,
-        bitwise=False,
+        structural="",
+        bitwise=found.differing == 0,
         count=count,
-        differing=int((difference > 0).sum()),
-        max_abs=largest,
-        mean_signed=float(error.mean()),
-        max_ulp=float(ulp_distance(reference[finite], candidate[finite]).max()),
-        scaled_ulp=largest / (torch.finfo(reference.dtype).eps * scale)
-        if scale
-        else math.inf * largest
-        if largest
-        else 0.0,
-        rel_l2=float(error.norm()) / norm if norm else float(error.norm()),
-        rel_max=largest / scale if scale else largest,
-        cosine=_cosine(r, c),
-        histogram=_histogram(difference),
-        **_worst(reference, candidate, int(difference.argmax())),
+        differing=found.differing,
+        max_abs=found.max_abs,
+        rel_l2=found.differing / count,
+        rel_max=found.differing / count,
+        slices=plane.slices(found.rows, found.columns),
+        **(_worst(reference, candidate, found.worst) if found.worst is not None and found.differing else {}),
     )
 
 
-def _cosine(r: Tensor, c: Tensor) -> float | None:
-    product = float(r.norm()) * float(c.norm())
-    return float(r @ c) / product if product else None
+def _compare_float(reference: Tensor, candidate: Tensor, common: dict[str, Any]) -> Drift:
+    count = reference.numel()
+    if count < COMPILED and same_bytes(reference, candidate):
+        return _identical(reference, candidate, common)
+    plane = plane_of(tuple(reference.shape))
+    found = _tally(reference, candidate, plane)
+    if found.one_sided:
+        problem = f"NaN or infinity on one side only at {found.one_sided} elements"
+        return mismatched(candidate, problem, count, common["layout"])
+    if not found.unequal:
+        return _identical(reference, candidate, common)
+    precision = torch.finfo(reference.dtype)
+    return Drift(
+        **common,
+        structural="",
+        bitwise=False,
+        count=count,
+        **found.figures(count, precision.eps, precision.smallest_normal * precision.eps),  # type: ignore[arg-type]
+        histogram=found.ulp_histogram(count),
+        slices=plane.slices(found.rows_error, found.columns),
+        **_worst(reference, candidate, _worst_place(reference, candidate, plane, found)),
+    )
 
 
-def _worst(reference: Tensor, candidate: Tensor, flat: int | None) -> dict[str, Any]:
-    if flat is None or reference.numel() == 0:
-        return {}
+def _identical(reference: Tensor, candidate: Tensor, common: dict[str, Any]) -> Drift:
+    count = reference.numel()
+    zeros: dict[str, Any] = dict.fromkeys(_ZEROS, 0.0)
+    one = _worst(reference, candidate, 0) if count == 1 else {}
+    return Drift(**common, structural="", bitwise=True, count=count, differing=0, cosine=1.0, **zeros, **one)
+
+
+def _tally(reference: Tensor, candidate: Tensor, plane: Plane) -> Tally:
+    if reference.device.type == "cpu" and reference.numel() >= COMPILED:
+        from parity.engine.compiled import tally_compiled  # loading the compiler takes longer than a small tensor
+
+        return tally_compiled(reference, candidate, plane)
+    return tally_blocks(reference, candidate, plane)
+
+
+def _worst_place(reference: Tensor, candidate: Tensor, plane: Plane, found: Tally) -> int:
+    """Flat index of the first largest difference: the row is known, only it is looked at again."""
+    start = int(found.rows_big.argmax()) * plane.width
+    stop = min(start + plane.width, reference.numel())
+    r, c = (stretch(side, start, stop).to(torch.float64) for side in (reference, candidate))
+    return start + int((c - r).abs().nan_to_num(nan=-1.0, posinf=math.inf).argmax())
+
+
+def _worst(reference: Tensor, candidate: Tensor, flat: int) -> dict[str, Any]:
+    index = tuple(int(i) for i in np.unravel_index(flat, tuple(reference.shape)))
     return {
-        "worst_index": tuple(int(i) for i in np.unravel_index(flat, tuple(reference.shape))),
-        "worst_reference": float(reference.reshape(-1)[flat]),
-        "worst_candidate": float(candidate.reshape(-1)[flat]),
+        "worst_index": index,
+        "worst_reference": float(reference[index]),
+        "worst_candidate": float(candidate[index]),
     }
-
-
-def _histogram(difference: Tensor) -> dict[str, Any]:
-    values = difference.reshape(-1).numpy()
-    nonzero = values[values > 0]
-    logs = np.clip(np.log10(nonzero), _DECADES[0], _DECADES[-1])
-    counts, _ = np.histogram(logs, bins=_DECADES)
-    return {"edges": _DECADES.tolist(), "counts": counts.tolist(), "zeros": int(values.size - nonzero.size)}

@@ -1,0 +1,1 @@
+"""The comparison engine: one pass over two tensors, compiled for the CPU, torch operations elsewhere."""
