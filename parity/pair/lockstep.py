@@ -16,9 +16,11 @@ from torch import Tensor
 
 from parity.ops import Call
 from parity.pair.generators import generator_states, generators_kept, restore_generators
+from parity.pair.memory import give_back_memory
 
 SIDES = ("reference", "candidate")
 _UNINITIALISED = ("aten.empty", "aten.new_empty")  # what they return is whatever the memory held
+_TIDY = 48 * 2**20  # bytes compared between two returns of free memory; small models never get there
 
 
 class Stopped(BaseException):
@@ -132,7 +134,7 @@ class _Track:
         self._gates = [threading.Lock() for _ in SIDES]
         for gate in self._gates:
             gate.acquire()
-        self._ended = [False, False]
+        self._ended, self._met = [False, False], 0
         self._waiting: tuple[int, Produced] | None = None  # meeting, and what the reference brought to it
         self._generators = [generator_states() for _ in SIDES]
         self.failure: BaseException | None = None
@@ -159,6 +161,10 @@ class _Track:
             assert expected == place, f"meetings {expected} and {place} are out of order"
             pair = (other, produced) if side else (produced, other)
             self._guarded(lambda: self._meeting.together(place, *pair))
+            self._met += sum(tensor.nbytes for tensor in produced.outputs)
+            if self._met > _TIDY:
+                self._met = 0
+                give_back_memory()
 
     def _guarded(self, told: Callable[[], None]) -> None:
         try:
