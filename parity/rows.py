@@ -100,7 +100,7 @@ def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:
         histogram=drift.histogram,  # type: ignore[arg-type]
         unit=PIPELINES[evidence.spec.pipeline].by_name[stage].unit,
         repeat=_command(evidence, mode, stage),
-        **{name: getattr(drift, name) for name in _FIGURES},
+        **{name: getattr(drift, name) for name in FIGURES},
     )
 
 
@@ -109,7 +109,7 @@ def _read_after_update(row: Row) -> bool:
     return row.mode != "isolated" and PIPELINES[row.pipeline].by_name[row.stage].after_update
 
 
-_FIGURES = (
+FIGURES = (
     *("dtype", "bitwise", "count", "differing", "max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine"),
     *("worst_reference", "worst_candidate"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from parity.comparison import Drift, compare
 from parity.noise import Floors, widen
 from parity.ops import Call
 from parity.pair.generators import generators_kept
-from parity.pair.lockstep import OutOfStep, Plan, run_in_step
+from parity.pair.lockstep import SIDES, OutOfStep, Plan, run_in_step
 from parity.pair.names import Names, WeightMap, Weights, match_weights, tensors_of
 from parity.pair.outcome import compare_outcome, pair_up
 from parity.pair.plan import in_order, plan_by_alignment
@@ -52,7 +52,7 @@ class PairAudit:
     """Everything an audit found; `parity.pair.verdicts` turns it into words.
 
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
-    the keys of `values`, and "op/NUMBER/OUTPUT" for operations. unstable: side -> keys in which it did not repeat
+    the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did not repeat
     itself (empty dict: not tried).
     """
 
@@ -128,11 +128,13 @@ def audit_sides(
     ran = run_pair(left, right, found, stages or {}, seed, {key for key, drift in given.items() if not drift.bitwise})
     audit = PairAudit(ran=ran, weights=found, given=given, changed_inputs=_changed(given_inputs, (left, right)))
     if draws:
+        taps = [_own(stages or {}, place) for place in range(2)]
+        maps = [replace(found, mirrored=True), match_weights(right.model, right.model, ())]
         audit.unstable = {
-            name: _unrepeated(side, stages or {}, place, seed)
-            for place, (name, side) in enumerate(zip(("reference", "candidate"), originals, strict=True))
+            name: _unrepeated(side, maps[place], taps[place], seed)
+            for place, (name, side) in enumerate(zip(SIDES, originals, strict=True))
         }
-        audit.draws, audit.floors = draws, measure_floors(originals[0], stages or {}, seed, draws)
+        audit.draws, audit.floors = draws, measure_floors(originals[0], maps[0], taps[0], seed, draws)
     return audit
 
 
@@ -142,22 +144,24 @@ def match_by_use(left: Side, right: Side, names: Names | None, weights: Weights 
         return match_weights(left.model, right.model, (left.forward, right.forward), names, weights)
 
 
-def measure_floors(reference: Side, stages: Stages, seed: int, draws: int) -> Floors:
-    """Largest drift of the reference against itself with inputs and weights moved by one ULP, over `draws` draws."""
+def measure_floors(reference: Side, weights: WeightMap, stages: Stages, seed: int, draws: int) -> Floors:
+    """Largest drift of the reference against itself with inputs and weights moved by one ULP, over `draws` draws.
+
+    weights: mirrored, so that what the candidate keeps apart is measured apart. stages: of the reference on both sides.
+    """
     floors: Floors = {}
     for draw in range(draws):
-        left, right = reference.copied(), reference.moved(draw)
-        ran = run_pair(left, right, _itself(left, right), {name: (pair[0],) * 2 for name, pair in stages.items()}, seed)
-        for key, drift in keyed(ran):
+        for key, drift in keyed(run_pair(reference.copied(), reference.moved(draw), weights, stages, seed)):
             widen(floors, key, drift)
     return floors
 
 
 def keyed(ran: Ran) -> Iterable[tuple[str, Drift]]:
-    """Every drift of a run with its key; operations go by their place among the reference's."""
-    for entry in ran.entries:
-        for place, drift in enumerate(entry.drifts):
-            yield f"op/{entry.reference.index}/{place}", drift
+    """Every drift of a run with its key; operations go by their number, which names the same one in each such run."""
+    if ran.in_order:
+        for entry in ran.entries:
+            for place, drift in enumerate(entry.drifts):
+                yield f"op/{entry.number}/{place}", drift
     yield from ran.values.items()
 
 
@@ -165,11 +169,11 @@ def run_pair(
     left: Side, right: Side, weights: WeightMap, stages: Stages, seed: int, unequal: Iterable[str] = ()
 ) -> Ran:
     """One step of both sides; operations meet in order, or as aligned where they are not the same."""
-    sides, plan, alignment = (left, right), in_order, None
+    sides = (left, right)
     if _looks_alike(left.model, right.model):
         buffers = [{name: buffer.clone() for name, buffer in side.model.named_buffers()} for side in sides]
         try:
-            return _run(sides, plan, weights, stages, seed, unequal, ambiguous=0)
+            return _run(sides, in_order, weights, stages, seed, unequal, ambiguous=0)
         except OutOfStep:
             for side, kept in zip(sides, buffers, strict=True):
                 put_back(side.model, kept)
@@ -228,19 +232,18 @@ def _changed(given: list[Any], sides: tuple[Side, Side]) -> list[str]:
     """Inputs that a side changed in place, as "side: input"."""
     return [
         f"{name}: {key}"
-        for name, before, side in zip(("reference", "candidate"), given, sides, strict=True)
+        for name, before, side in zip(SIDES, given, sides, strict=True)
         for (key, old), new in zip(named_tensors(before).items(), named_tensors(side.inputs).values(), strict=True)
         if not compare(old, new).bitwise
     ]
 
 
-def _itself(left: Side, right: Side) -> WeightMap:
-    return match_weights(left.model, right.model, ())
+def _own(stages: Stages, side: int) -> Stages:
+    """The same stages, of one side on both."""
+    return {name: (pair[side], pair[side]) for name, pair in stages.items()}
 
 
-def _unrepeated(side: Side, stages: Stages, place: int, seed: int) -> list[str]:
+def _unrepeated(side: Side, weights: WeightMap, stages: Stages, seed: int) -> list[str]:
     """Keys in which a side differs from itself, run again with the same seeds."""
-    first, second = side.copied(), side.copied()
-    own = {name: (pair[place],) * 2 for name, pair in stages.items()}
-    ran = run_pair(first, second, _itself(first, second), own, seed)
+    ran = run_pair(side.copied(), side.copied(), weights, stages, seed)
     return [key for key, drift in keyed(ran) if not drift.bitwise]

@@ -39,12 +39,16 @@ class Match:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """matches: by the candidate's name. The rest is what no pass could match, with the reason where there is one."""
+    """matches: by the candidate's name. The rest is what no pass could match, with the reason where there is one.
+
+    mirrored: the second side is a copy of the reference, whose tensors are gathered as well.
+    """
 
     matches: dict[str, Match]
     only_reference: list[str]
     only_candidate: list[str]
     refused: dict[str, str]
+    mirrored: bool = False
 
 
 def renamed(name: str, names: Names) -> str | None:
@@ -186,6 +190,7 @@ class _Asked(dict[str, Tensor]):
 class _Use:
     name: str
     shape: tuple[int, ...]
+    place: int  # among the inputs of the operation: tells a weight from its bias
     reads: tuple[int, ...]  # numbers of the operations whose results are used along with it
 
 
@@ -207,10 +212,10 @@ class _Uses:
             return
         addresses = [tensor.untyped_storage().data_ptr() for tensor in inputs]
         reads = tuple(self._maker.get(address, -1) for address in addresses if address not in self._names)
-        for address in addresses:
+        for place, address in enumerate(addresses):
             if address in self._left:
                 name, tensor = self._left.pop(address)
-                self.uses.append(_Use(name, tuple(tensor.shape), reads))
+                self.uses.append(_Use(name, tuple(tensor.shape), place, reads))
         for tensor in outputs:
             self._maker[tensor.untyped_storage().data_ptr()] = call.index
 
@@ -251,9 +256,9 @@ def _structural(
 
 
 def _siblings(uses: Sequence[_Use], closed: set[str]) -> dict[str, list[str]]:
-    """Open weights that share shape and company with another open weight."""
+    """Open weights that share shape, place and company with another open weight."""
     groups: dict[Any, list[str]] = {}
     for use in uses:
         if use.name not in closed:
-            groups.setdefault((use.shape, use.reads), []).append(use.name)
+            groups.setdefault((use.shape, use.place, use.reads), []).append(use.name)
     return {name: group for group in groups.values() if len(group) > 1 for name in group}

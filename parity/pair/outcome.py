@@ -79,6 +79,12 @@ def _gathered(
 ) -> None:
     """Compare per weight; the reference's tensors are gathered as the weights were."""
     left, right = tensors
+    if weights.mirrored:
+        right = {
+            key: _gather(match.gather, right, list(match.reference))
+            for key, match in weights.matches.items()
+            if all(name in right for name in match.reference)
+        }
     used: set[str] = set()
     for key, match in weights.matches.items():
         there = [name for name in match.reference if name in left]
