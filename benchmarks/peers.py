@@ -60,13 +60,15 @@ def main() -> None:
 
 def environment() -> Path:
     """The interpreter of the benchmark's own environment, made on first need."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        venv.create(ENVIRONMENT, with_pip=True)
+    python, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / PINS.name
+    if installed.exists() and installed.read_bytes() == PINS.read_bytes():
+        return python
+    venv.create(ENVIRONMENT, with_pip=True)
     site = next((ENVIRONMENT / "lib").glob("python3*")) / "site-packages"
     (site / "project.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # torch is not installed twice
     command = [python, "-m", "pip", "install", "--quiet", "--requirement", PINS]
     subprocess.run(list(map(str, command)), check=True)
+    write_atomically(installed, PINS.read_bytes())
     return python
 
 

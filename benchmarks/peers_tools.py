@@ -1,4 +1,4 @@
-"""The two-ResNet-50 workload, and what each tool makes of it. Each function does a whole audit: capture both, compare."""
+"""The two-ResNet-50 workload, and what each tool makes of it: a whole audit, that is, capture both and compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -83,19 +82,12 @@ def debug_mode(work: Workload) -> str:
 def torchlens(work: Workload) -> str:
     """TorchLens: trace of both forwards, structural diff report."""
     import torchlens as tl
+    from torchlens.differential import diff_report
 
     traces = [tl.trace(model, work.images) for model in (work.candidate, work.reference)]
-    report = _torchlens_diff(tl)(*traces)
+    report = diff_report(*traces)
     rows = list(report.rows_with_status("changed"))
-    return str(rows[0])[:160] if rows else "nothing"
-
-
-def _torchlens_diff(tl: Any) -> Callable[..., Any]:
-    if hasattr(tl, "diff_report"):
-        return tl.diff_report  # type: ignore[no-any-return]
-    from importlib import import_module
-
-    return import_module("torchlens.compare").diff_report  # type: ignore[no-any-return]
+    return f"{rows[0].site_key} ({rows[0].subject_label})" if rows else "nothing"
 
 
 def msprobe(work: Workload) -> str:
@@ -137,7 +129,7 @@ def pytest_torch(work: Workload) -> str:
     from pytest_torch import localize_divergence
 
     found = localize_divergence(work.reference, work.candidate, work.images, rtol=0.0, atol=0.0)
-    return str(getattr(found, "first_divergence", found))[:200]
+    return f"{found.first.name} ({found.first.module_type})" if found.first else "nothing"
 
 
 TOOLS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.pair.audit import PairAudit, audit_sides, match_by_use
-from parity.pair.names import WeightMap, tensors_of
+from parity.pair.names import UNUSED, WeightMap, tensors_of
 from parity.pair.side import Side, named_tensors
 from parity.pair.taps import Stages
 
@@ -43,8 +44,8 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        """The file's name without suffix."""
-        return self.path.stem
+        """The file's name without suffix, or its folder's if it is just "adapter"."""
+        return self.path.resolve().parent.name if self.path.stem == "adapter" else self.path.stem
 
     def sides(self, seed: int, device: str = "cpu") -> tuple[Side, Side]:
         """Both models in training mode, as their functions leave them, with inputs of their own.
@@ -56,7 +57,8 @@ class Adapter:
         given = self.inputs(seed)
         for what in ("reference", "candidate"):
             torch.manual_seed(seed)
-            model = getattr(self, what)()
+            with _importable(self.path.resolve().parent):
+                model = getattr(self, what)()
             if not isinstance(model, nn.Module):
                 raise ValueError(f"{self.path}: {what}() returned {type(model).__name__}, not a torch.nn.Module")
             model.to(device)
@@ -106,7 +108,7 @@ def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: s
     """Build both sides, match and (unless WEIGHTS_FROM = "own") carry the weights across, and audit one step.
 
     Raises:
-        ValueError: weights of the candidate that no pass could match, though they should come from the reference.
+        ValueError: weights that the candidate uses and no pass could match, though the reference should give them.
     """
     left, right = adapter.sides(seed, device)
     matched = match_by_use(left, right, adapter.names, adapter.weights)
@@ -151,14 +153,25 @@ def _run(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # adapters import the code beside them
     try:
-        spec.loader.exec_module(module)
+        with _importable(path.resolve().parent):
+            spec.loader.exec_module(module)
     except Exception as error:
         raise ValueError(f"{path}: does not run: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
     return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Adapters import the code beside them; afterwards another folder may hold modules of the same names."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            if folder in Path(getattr(module, "__file__", None) or "/").parents:
+                del sys.modules[name]
 
 
 def _check_function(path: Path, name: str, arguments: str, found: Any) -> None:
@@ -172,12 +185,13 @@ def _check_function(path: Path, name: str, arguments: str, found: Any) -> None:
 
 
 def _refuse_open(adapter: Adapter, matched: WeightMap, candidate: nn.Module) -> None:
-    if not matched.only_candidate:
+    open_keys = [key for key in matched.only_candidate if matched.refused.get(key) != UNUSED]
+    if not open_keys:
         return
     shapes = tensors_of(candidate)
     lines = [
         f"  {key} {list(shapes[key].shape)}: {matched.refused.get(key, 'nothing in the reference is used like it')}"
-        for key in matched.only_candidate
+        for key in open_keys
     ]
     spare = ", ".join(matched.only_reference) or "none"
     raise ValueError(

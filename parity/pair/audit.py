@@ -52,8 +52,8 @@ class PairAudit:
     """Everything an audit found; `parity.pair.verdicts` turns it into words.
 
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
-    the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did not repeat
-    itself (empty dict: not tried).
+    the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did
+    not repeat itself (empty dict: not tried).
     """
 
     ran: Ran
@@ -199,7 +199,7 @@ def _run(
     pair_up("output", left_outputs, right_outputs, values, unpaired)
     if left_loss is not None and right_loss is not None:
         values["loss/loss"] = compare(left_loss, right_loss)
-    compare_outcome(weights, sides, values, unpaired)
+    compare_outcome(weights, sides, values, unpaired, watch.latest)
     return Ran(
         entries=watch.entries,
         values=values,

@@ -17,6 +17,7 @@ from parity.ops import Call, listening
 from parity.pair.align import align
 from parity.pair.lockstep import is_value
 
+UNUSED = "the candidate's forward does not use it"
 How = Literal["manual", "exact", "structural"]
 Gather = Callable[[Mapping[str, Tensor]], Tensor]
 Names = Mapping[str, str]
@@ -252,6 +253,8 @@ def _structural(
         for _, j in group:
             options = sorted({uses[0][i].name for i, other in group if other == j})
             refused.setdefault(uses[1][j].name, f"could be any of {', '.join(options)}")
+    used = {use.name for use in uses[1]}
+    refused.update({key: UNUSED for key in tensors_of(candidate) if key not in found and key not in used})
     return matches, refused
 
 

@@ -12,11 +12,15 @@ from parity.comparison import Drift, compare
 from parity.pair.names import WeightMap
 from parity.pair.side import Side
 
+Known = Callable[[Tensor, Tensor], Drift | None]
+
 
 def compare_outcome(
-    weights: WeightMap, sides: tuple[Side, Side], values: dict[str, Drift], unpaired: dict[str, int]
+    weights: WeightMap, sides: tuple[Side, Side], values: dict[str, Drift], unpaired: dict[str, int], known: Known
 ) -> None:
     """Add drifts of gradients and buffers, make each optimizer's update, and add those of its state and weights.
+
+    known: the drift of two tensors if it was taken before.
 
     values: gets "gradients/NAME", "buffers/NAME", "update/STATE of NAME" and "update/NAME", by the candidate's names.
     unpaired: gets those that one side only has, with the side (0: reference).
@@ -25,7 +29,7 @@ def compare_outcome(
         {name: parameter.grad for name, parameter in side.model.named_parameters() if parameter.grad is not None}
         for side in sides
     ]
-    _gathered("gradients", weights, gradients, values, unpaired)
+    _gathered("gradients", weights, gradients, values, unpaired, known=known)
     buffers = [dict(side.model.named_buffers()) for side in sides]
     _gathered("buffers", weights, buffers, values, unpaired)
     for side in sides:
@@ -76,6 +80,7 @@ def _gathered(
     values: dict[str, Drift],
     unpaired: dict[str, int],
     prefix: str = "",
+    known: Known = lambda _, __: None,
 ) -> None:
     """Compare per weight; the reference's tensors are gathered as the weights were."""
     left, right = tensors
@@ -91,7 +96,8 @@ def _gathered(
         used.update(there)
         label = f"{stage}/{prefix}{key}"
         if key in right and len(there) == len(match.reference):
-            values[label] = compare(_gather(match.gather, left, there), right[key])
+            gathered = _gather(match.gather, left, there)
+            values[label] = known(gathered, right[key]) or compare(gathered, right[key])
         elif key in right or there:
             unpaired[label] = int(key in right)
     unpaired.update({f"{stage}/{prefix}{name}": 0 for name in left if name not in used})

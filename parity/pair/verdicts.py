@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ _DOCS = {
 def judged(audit: PairAudit, name: str, *, command: str, scope: dict[str, Any], timings: dict[str, float]) -> Results:
     """Rows, verdicts, first divergence and answer of one audit; `name` is shown as the pipeline."""
     rows = [*_rows(audit, name, command)]
-    findings = _findings(audit)
+    findings = _findings(audit, rows)
     words = [row.verdict for row in rows] + [finding.verdict for finding in findings]
     culprit = _culprit(audit, rows)
     stages = list(dict.fromkeys(row.stage for row in rows))
@@ -74,13 +75,22 @@ def judged(audit: PairAudit, name: str, *, command: str, scope: dict[str, Any], 
 
 
 def blame(entry: Entry) -> str:
-    """An operation that departs, in one line: what, where on both sides, why."""
-    call, other = entry.candidate, entry.reference
-    why = f"{entry.cause}{f' ({entry.detail})' if entry.detail else ''}"
-    direction = "backward, " if call.backward else ""
-    place = f"{direction}module {call.module or '(none)'}, {call.source or 'no source line'}"
-    there = f"; reference: module {other.module or '(none)'}, {other.source or 'no source line'}"
-    return f"{call.op}: {why} [{place}{there}]"
+    """An operation that departs: what and why, in a few words."""
+    detail = f" ({entry.detail})" if entry.detail else ""
+    direction = ", backward" if entry.candidate.backward else ""
+    where = f" in {entry.candidate.module}" if entry.candidate.module else ""
+    return f"{entry.candidate.op}{where}{direction}: {entry.cause}{detail}"
+
+
+def places(entry: Entry) -> str:
+    """Module and source line of an operation on both sides."""
+    sides = (("candidate", entry.candidate), ("reference", entry.reference))
+    return "; ".join(f"{side}: {call.module or '(no module)'}, {_short(call.source)}" for side, call in sides)
+
+
+def _short(source: str) -> str:
+    path = Path(source)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else source or "no source line"
 
 
 def _rows(audit: PairAudit, name: str, command: str) -> Iterator[Row]:
@@ -105,7 +115,7 @@ def _entry_rows(audit: PairAudit, entry: Entry, name: str, command: str) -> Iter
             verdict = Verdict.NOT_EXERCISED
             reason = f"{reason}; aligned, not judged: the sides run different operations"
         if entry.cause is not None:
-            reason = f"{reason}; {blame(entry)}"
+            reason = f"{reason}; {blame(entry)}; {places(entry)}"
         tensor = f"{entry.number:04d} {entry.candidate.op} {entry.candidate.module}"
         tensor += f" #{place}" if len(entry.drifts) > 1 else ""
         yield _row(name, "operations", tensor, drift, verdict, reason, audit.floors.get(key), command)
@@ -151,7 +161,7 @@ def _culprit(audit: PairAudit, rows: list[Row]) -> Row | None:
 def _answer(audit: PairAudit, rows: list[Row], findings: list[Finding], culprit: Row | None) -> str:
     same = sum(row.verdict is Verdict.IDENTICAL for row in rows)
     first = _born(audit, rows)
-    born = f" First operation that departs: {blame(first)}." if first else ""
+    born = f" First to depart: {blame(first)}." if first else ""
     if culprit:
         return f"No: the candidate departs from the reference at {culprit.stage} ({culprit.tensor}).{born}"
     broken = [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]
@@ -180,8 +190,11 @@ def _born(audit: PairAudit, rows: list[Row]) -> Entry | None:
     return departing[0] if departing else None
 
 
-def _findings(audit: PairAudit) -> list[Finding]:
+def _findings(audit: PairAudit, rows: list[Row]) -> list[Finding]:
     ran, found = audit.ran, []
+    if first := _born(audit, rows):
+        verdict = next(row.verdict for row in rows if row.tensor.startswith(f"{first.number:04d} "))
+        found.append(Finding(name="first departure", verdict=verdict, detail=f"{blame(first)}; {places(first)}"))
     how = Counter(match.how for match in audit.weights.matches.values())
     detail = ", ".join(f"{count} {word}" for word, count in how.items()) or "none"
     found.append(Finding(name="weights matched", verdict=Verdict.IDENTICAL, detail=detail))

@@ -64,6 +64,7 @@ class Watch:
     same_operations: bool = True
     entries: list[Entry] = field(default_factory=list)
     alone_calls: tuple[list[Call], list[Call]] = field(default_factory=lambda: ([], []))
+    _latest: dict[int, tuple[tuple[object, ...], Drift]] = field(default_factory=dict)  # by the candidate's address
     _differing: set[int] = field(default_factory=set)  # addresses of the candidate's storages that hold other values
 
     def together(self, number: int, reference: Produced, candidate: Produced) -> None:
@@ -82,6 +83,9 @@ class Watch:
         same = all(drift.bitwise for drift in drifts)
         cause, detail = (None, "") if same else self._cause(reference, candidate)
         self._remember(candidate.outputs, not same)
+        if len(drifts) == len(reference.outputs):
+            for a, b, drift in zip(reference.outputs, candidate.outputs, drifts, strict=True):
+                self._latest[_address(b)] = (_identity(a, b), drift)
         if drifts:
             self.entries.append(
                 Entry(
@@ -99,6 +103,12 @@ class Watch:
         self.alone_calls[side].append(produced.call)
         if side == 1:
             self._remember(produced.outputs, any(_address(tensor) in self._differing for tensor in produced.inputs))
+
+    def latest(self, reference: Tensor, candidate: Tensor) -> Drift | None:
+        """The drift of two tensors if they are what an operation yielded last, as most gradients are."""
+        identity, drift = self._latest.get(_address(candidate), ((), None))
+        complete = not (self.alone_calls[0] or self.alone_calls[1])  # else memory may have changed hands unseen
+        return drift if complete and identity == _identity(reference, candidate) else None
 
     def _remember(self, outputs: Any, differs: bool) -> None:
         for tensor in outputs:
@@ -130,6 +140,11 @@ def weights_by_address(model: nn.Module) -> dict[int, str]:
 
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
+
+
+def _identity(a: Tensor, b: Tensor) -> tuple[object, ...]:
+    """What both tensors look at, and that neither was written to since."""
+    return tuple(part for t in (a, b) for part in (_address(t), t.storage_offset(), t.shape, t.stride(), t._version))
 
 
 def _opaque(output: Tensor, produced: Produced) -> bool:
