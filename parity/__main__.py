@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from parity.cli_judge import judge
 from parity.cli_pair import pair
 from parity.environment import fix_numerics
 from parity.files import ROOT
@@ -18,6 +19,7 @@ from parity.schema import Results
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(pair)
 REPORTS = ROOT / "reports"
+app.command()(judge)
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]

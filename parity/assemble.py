@@ -45,15 +45,15 @@ def assemble(
     findings = [(part, finding) for part in evidence for finding in part.structure]
     words = [row.verdict for row in rows] + [finding.verdict for _, finding in findings]
     words += [GOLDEN_WORDS[part.golden.state] for part in evidence]
-    culprit = first_divergence(rows)
+    culprit, scope, goldens = first_divergence(rows), _scope(evidence), _goldens(evidence)
     return Results(
-        answer=answer(evidence[0], rows, [finding for _, finding in findings]),
+        answer=answer(scope, rows, [finding for _, finding in findings], goldens),
         verdict=overall(words),
         exit_code=exit_code(words),
         first_divergence=culprit.id if culprit else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
-        scope=_scope(evidence),
+        scope=scope,
         environment=fingerprint(),
         stages=[_summary(pipeline, stage, rows) for pipeline in _pipelines(evidence) for stage in pipeline.stages],
         rows=rows,
@@ -70,7 +70,7 @@ def assemble(
         frames=_frames(evidence[0]),
         skipped=[*skipped, *_not_covered(evidence)],
         known=[_known(finding) for _, finding in findings if finding.known],
-        goldens=_goldens(evidence),
+        goldens=goldens,
         floor=FloorEvidence(
             source="; ".join(sorted({part.floor_source for part in evidence})),
             draws=DRAWS,
@@ -86,13 +86,17 @@ def assemble(
     )
 
 
-def answer(first: Evidence, rows: Sequence[Row], findings: Sequence[StructuralFinding]) -> str:
-    """One sentence: same or not, how that is known, and where it first departs."""
+def answer(
+    run: Mapping[str, Any],
+    rows: Sequence[Row],
+    findings: Sequence[StructuralFinding | Finding],
+    goldens: Goldens,
+    c: float = C,
+) -> str:
+    """One sentence: same or not, how that is known, and where it first departs; `run` is the results' scope."""
     claims = [row for row in rows if row.mode in ("isolated", "chained")]
     same = sum(row.verdict is Verdict.IDENTICAL for row in claims)
-    scope = (
-        f"on {first.spec.batch}, {first.spec.steps} training step{'s' * (first.spec.steps > 1)}, {first.spec.device}"
-    )
+    scope = f"on {run['batch']}, {run['steps']} training step{'s' * (run['steps'] > 1)}, {run['device']}"
     culprit = first_divergence(rows)
     if culprit:
         kind = "born there" if born_there(culprit, rows) else f"seen {culprit.mode}"
@@ -106,8 +110,8 @@ def answer(first: Evidence, rows: Sequence[Row], findings: Sequence[StructuralFi
     if doubts:
         listed = ", ".join(f"{count} {word}" for word, count in doubts.items())
         return f"Cannot tell: {listed} among {len(rows)} comparisons {scope}."
-    if first.golden.state in ("stale", "corrupt"):
-        return f"Cannot tell: {first.golden.detail}"
+    if goldens["state"] in ("stale", "corrupt"):
+        return f"Cannot tell: {goldens['detail']}"
     if not claims:
         return f"Cannot tell: nothing was compared {scope}."
     if same == len(claims):
@@ -117,7 +121,7 @@ def answer(first: Evidence, rows: Sequence[Row], findings: Sequence[StructuralFi
     earliest = next(row for row in claims if row.verdict is not Verdict.IDENTICAL)
     return (
         f"Yes, up to rounding: {same} of {len(claims)} comparisons are the same bytes, the rest within "
-        f"{C:g} x the noise floor, first at {earliest.stage} ({earliest.tensor}) {scope}; both repeat themselves."
+        f"{c:g} x the noise floor, first at {earliest.stage} ({earliest.tensor}) {scope}; both repeat themselves."
     )
 
 

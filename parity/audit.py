@@ -19,7 +19,8 @@ from typing import Any
 
 from parity import worker
 from parity.batch import load_batch
-from parity.comparison import Drift, compare
+from parity.comparison import Drift
+from parity.discrete import compare_named
 from parity.environment import platform_key
 from parity.files import CACHE, ROOT, tree_digest
 from parity.golden_check import GoldenState, against_golden
@@ -216,8 +217,8 @@ def floor_name(mode: str, key: str) -> str:
 def compare_traces(reference: Trace, candidate: Trace) -> dict[str, Drift]:
     """Figures for every tensor that both traces hold; what only one holds is a structural finding, not a number."""
     return {
-        key: compare(value, candidate.tensors[key])
-        for key, value in reference.tensors.items()
+        key: compare_named(key, reference.tensors, candidate.tensors)
+        for key in reference.tensors
         if key in candidate.tensors
     }
 

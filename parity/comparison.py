@@ -41,6 +41,7 @@ class Drift:
     mean_signed: mean of candidate - reference (bias); rel_l2: ||c - r|| / ||r||, absolute norm when r is zero.
     histogram: elements by ULP distance, {"edges": powers of two, "counts": between them, "zeros": distance 0}.
     worst_*: the element of largest difference; of a tensor with one element always that one.
+    margin: of choices, the largest deciding margin among those that flipped (`parity/discrete.py`).
     slices: along each axis the slice with the largest share of the squared error (exact types: of unequal elements).
     """
 
@@ -63,12 +64,16 @@ class Drift:
     worst_candidate: float | None = None
     histogram: dict[str, Any] | None = None
     slices: tuple[Slice, ...] = ()
+    margin: float | None = None
     layout: str = field(default="", compare=False)
 
     @property
     def exact(self) -> bool:
-        """Whether elements are right or wrong (integers, bools), so that only their number can be held to a floor."""
-        return not self.structural and self.dtype not in FLOATS
+        """Whether elements are right or wrong (integers, bools), so that only their number can be held to a floor.
+
+        Of a recording that kept a sample only, the number is not known but `mean_signed` is: then figures are judged.
+        """
+        return not self.structural and self.dtype not in FLOATS and self.mean_signed is None
 
 
 FLOATS = frozenset(name.removeprefix("torch.") for name in map(str, WORDS)) | {"complex64", "complex128"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -56,9 +56,11 @@ def _decode_record(kind: Any, value: Any, where: str) -> Any:
 @cache
 def _fields(kind: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     hints = typing.get_type_hints(kind)
-    if is_dataclass(kind):
-        hints = {item.name: hints[item.name] for item in fields(kind)}
-    return hints, tuple(hints)
+    if not is_dataclass(kind):
+        return hints, tuple(hints)
+    items = fields(kind)
+    required = tuple(item.name for item in items if item.default is MISSING and item.default_factory is MISSING)
+    return {item.name: hints[item.name] for item in items}, required
 
 
 def _decode_union(arms: tuple[Any, ...], value: Any, where: str) -> Any:

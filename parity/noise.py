@@ -15,7 +15,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from parity.comparison import Drift, compare
+from parity.comparison import Drift
+from parity.discrete import compare_named, compare_stage
 from parity.files import write_atomically
 from parity.perturb import perturbed
 from parity.stages import Stage
@@ -28,16 +29,23 @@ Assemble = Callable[[Stage, Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Floor:
-    """Largest figures of one tensor over the draws; `differing` counts flipped elements of exact tensors."""
+    """Largest figures of one tensor over the draws; `differing` counts flipped elements of exact tensors.
+
+    margin: the largest deciding margin that noise flipped; None where nothing flipped or margins are not known.
+    """
 
     rel_l2: float
     max_abs: float
     differing: int
+    margin: float | None = None
 
     def joined(self, other: Floor) -> Floor:
         """The floor that covers both."""
         return Floor(
-            max(self.rel_l2, other.rel_l2), max(self.max_abs, other.max_abs), max(self.differing, other.differing)
+            max(self.rel_l2, other.rel_l2),
+            max(self.max_abs, other.max_abs),
+            max(self.differing, other.differing),
+            max((margin for margin in (self.margin, other.margin) if margin is not None), default=None),
         )
 
 
@@ -48,7 +56,7 @@ def widen(floors: Floors, name: str, drift: Drift) -> None:
     """Let `floors[name]` cover `drift` too; structural breaks (NaN on one side) make no floor."""
     if drift.structural:
         return
-    seen = Floor(drift.rel_l2 or 0.0, drift.max_abs or 0.0, drift.differing)
+    seen = Floor(drift.rel_l2 or 0.0, drift.max_abs or 0.0, drift.differing, drift.margin)
     floors[name] = floors[name].joined(seen) if name in floors else seen
 
 
@@ -57,8 +65,9 @@ def isolated_floor(replay: Replay, stage: str, inputs: Mapping[str, Tensor], dra
     floors: Floors = {}
     reference = replay(stage, dict(inputs))
     for draw in draws:
-        for name, value in replay(stage, perturbed(inputs, draw)).items():
-            widen(floors, f"{stage}/{name}", compare(reference[name], value))
+        found = replay(stage, perturbed(inputs, draw))
+        for name in found:
+            widen(floors, f"{stage}/{name}", compare_stage(stage, reference, found, name))
     return floors
 
 
@@ -78,11 +87,10 @@ def chained_floor(
                 continue
             inputs = inputs_of(stage, world)
             values = replay(stage.name, inputs if stage.gradients else perturbed(inputs, 1000 * draw + index))
-            for name, value in values.items():
-                key = f"{stage.name}/{name}"
+            world |= {f"{stage.name}/{name}": value for name, value in values.items()}
+            for key in (f"{stage.name}/{name}" for name in values):
                 if key in recorded:
-                    widen(floors, key, compare(recorded[key], value))
-                world[key] = value
+                    widen(floors, key, compare_named(key, recorded, world))
     return floors
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from parity.comparison import Drift
 from parity.environment import fingerprint as environment
 from parity.files import write_atomically
-from parity.summary import Stored, compare_summary, fingerprint, stored_tensor, summarise
+from parity.fingerprint import content
+from parity.summary import Stored, compare_summary, stored_tensor, summarise
 from parity.trace import Trace
 
 SCHEMA = 1
@@ -168,7 +169,7 @@ def _entry(tensor: Tensor) -> dict[str, Any]:
     return {
         "shape": list(tensor.shape),
         "dtype": str(tensor.dtype).removeprefix("torch."),
-        "fingerprint": f"{int(fingerprint(tensor)) & (1 << 64) - 1:016x}",
+        "fingerprint": f"{content(tensor) & (1 << 64) - 1:016x}",
     }
 
 

@@ -26,13 +26,18 @@ def make_rows(evidence: Evidence) -> list[Row]:
     modes = [*CLAIMS, *sorted({row.mode for row in rows} - set(CLAIMS))]
     names = PIPELINES[evidence.spec.pipeline].names
     rows.sort(key=lambda row: (names.index(row.stage), row.step, modes.index(row.mode)))
-    return _with_causes(rows)
+    return with_causes(rows)
+
+
+def floor_key_of(row: Row) -> str:
+    """The name under which the floors of a row's mode hold the one that judges it."""
+    return floor_name(row.mode, f"{row.stage}/{row.tensor}")
 
 
 def table(rows: Iterable[Row]) -> pd.DataFrame:
     """The rows as a table, one figure per column, indexed by row id."""
     frame = pd.DataFrame([asdict(row) for row in rows])
-    return frame.set_index("id").drop(columns=["histogram"]) if len(frame) else frame
+    return frame.set_index("id").drop(columns=["histogram", "slices"]) if len(frame) else frame
 
 
 def first_divergence(rows: Sequence[Row]) -> Row | None:
@@ -97,7 +102,11 @@ def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:
         worst_index=list(drift.worst_index) if drift.worst_index is not None else None,
         floor=floor.rel_l2 if floor else None,
         bound=C * floor.rel_l2 if floor else None,
+        floor_max_abs=floor.max_abs if floor else None,
+        floor_differing=floor.differing if floor else None,
+        floor_margin=floor.margin if floor else None,
         histogram=drift.histogram,  # type: ignore[arg-type]
+        slices=[asdict(part) for part in drift.slices],  # type: ignore[misc]
         unit=PIPELINES[evidence.spec.pipeline].by_name[stage].unit,
         repeat=_command(evidence, mode, stage),
         **{name: getattr(drift, name) for name in FIGURES},
@@ -111,6 +120,7 @@ def _read_after_update(row: Row) -> bool:
 
 FIGURES = (
     *("dtype", "bitwise", "count", "differing", "max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine"),
+    *("structural", "layout", "rel_scaled", "margin"),
     *("worst_reference", "worst_candidate"),
 )
 
@@ -129,7 +139,7 @@ def _command(evidence: Evidence, mode: str, stage: str) -> str:
     return f'python -m pytest "{item}" {scope}' + (" --parity-full" if spec.steps > 1 else "")
 
 
-def _with_causes(rows: Sequence[Row]) -> list[Row]:
+def with_causes(rows: Sequence[Row]) -> list[Row]:
     """Say why a row is not bitwise: the stage computes it otherwise, or it inherits from an earlier stage."""
     own = {row.stage for row in rows if row.mode == "isolated" and not row.bitwise}
     return [_explained(row, own) for row in rows]

@@ -1,4 +1,4 @@
-"""results.json, schema 2: everything a run found, and the only input of the report, the terminal table and JUnit.
+"""results.json, schema 3: everything a run found, and the only input of the report, the terminal table and JUnit.
 
 Every verdict in it was decided before it is written; its readers only show. Numbers that JSON cannot hold are stored
 as the strings "inf", "-inf" and "nan".
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -17,17 +17,26 @@ from parity.decode import decode
 from parity.files import write_atomically
 from parity.verdict import Verdict
 
-SCHEMA = 2
+SCHEMA = 3
 PNG = "data:image/png;base64,"
 Mode = Literal["chained", "isolated", "repeat:legacy", "repeat:modern", "golden:legacy", "golden:modern"]
 
 
 class Histogram(TypedDict):
-    """Counts of log10 |difference| between consecutive `edges`; exact zeros are counted apart."""
+    """Counts of elements by ULP distance between consecutive `edges`, powers of two; distance 0 is counted apart."""
 
     edges: list[float]
     counts: list[int]
     zeros: int
+
+
+class SliceError(TypedDict):
+    """The slice `index` along `axis` (of `length`) that carries the largest share, 0..1, of the squared error."""
+
+    axis: int
+    index: int
+    length: int
+    share: float
 
 
 class Skipped(TypedDict):
@@ -58,6 +67,8 @@ class FloorEvidence(TypedDict):
 class Row:
     """One comparison of one tensor; `id` is shared with pytest, JUnit and the report's links.
 
+    structural, layout, rel_scaled, slices, margin: see `parity/comparison.py`; floor_max_abs, floor_differing,
+    floor_margin: the rest of the floor, so that a row can be judged again (`parity/rejudge.py`).
     floor and bound: noise floor of `rel_l2` and what the verdict allowed. For a scalar, `worst_reference` and
     `worst_candidate` are its two values, also when they agree. repeat: the command that repeats this row.
     """
@@ -90,6 +101,14 @@ class Row:
     histogram: Histogram | None
     unit: str
     repeat: str
+    structural: str = ""
+    layout: str = ""
+    rel_scaled: float | None = None
+    slices: list[SliceError] = field(default_factory=list)
+    margin: float | None = None
+    floor_max_abs: float | None = None
+    floor_differing: int | None = None
+    floor_margin: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from parity.comparison import Drift, compare
+from parity.fingerprint import content, position_words
 
 LIMIT = 4096  # elements kept: of the whole tensor, or of an evenly spaced sample
 _INTEGER_LIMIT = 1 << 17  # integer maps (face ids) are exact or wrong, so they are kept whole up to this size
 _CHUNK = 1 << 20
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Constants of the splitmix64 generator (Steele et al. 2014), as signed 64-bit integers.
-_GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 Stored = Mapping[str, Tensor]
 
@@ -33,7 +31,7 @@ def summarise(tensor: Tensor, limit: int = LIMIT) -> dict[str, Tensor]:
         `full`, or `narrow` (an integer tensor in a smaller type) and `dtype` (empty, carries the original type), or:
         `sample` [limit] evenly spaced flat elements, both ends included; `sketch` [B] float64; `figures` float64
         [l2, sum, largest magnitude], these over the finite elements;
-        `words` int64 [fingerprint, count of NaN and infinities, *shape].
+        `words` int64 [fingerprint of the elements, count of NaN and infinities, *shape].
     """
     tensor = tensor.detach().cpu().contiguous()
     if tensor.numel() <= limit:
@@ -47,7 +45,7 @@ def summarise(tensor: Tensor, limit: int = LIMIT) -> dict[str, Tensor]:
         "sample": flat[_positions(len(flat), limit)].clone(),
         "sketch": _sketch(values, max(limit // 4, 1)),
         "figures": torch.stack([values.norm(), values.sum(), values.abs().max()]),
-        "words": torch.tensor([int(fingerprint(tensor)), int((~finite).sum()), *tensor.shape]),
+        "words": torch.tensor([content(tensor), int((~finite).sum()), *tensor.shape]),
     }
 
 
@@ -79,33 +77,6 @@ def stored_tensor(stored: Stored) -> Tensor | None:
     return stored["narrow"].to(stored["dtype"].dtype) if "narrow" in stored else None
 
 
-def fingerprint(tensor: Tensor) -> Tensor:
-    """64 bits (an int64 scalar) over the bit patterns of all elements and their positions.
-
-    Each element's bits are mixed with its position before they are added up, so permutation, transposition, negation,
-    swaps and single flipped bits change it.
-    """
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    total = torch.zeros((), dtype=torch.int64)
-    for chunk in flat.split(_CHUNK):
-        bits = chunk.view(_BITS[chunk.element_size()]).to(torch.int64)
-        total = _mix(total) + _mix(bits ^ _positions_mixed()[: len(chunk)]).sum()
-    return total
-
-
-@cache
-def _positions_mixed() -> Tensor:
-    """[_CHUNK] int64, one pseudo-random word per position."""
-    return _mix(torch.arange(1, _CHUNK + 1, dtype=torch.int64) * _GOLDEN)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """splitmix64's finalizer; torch shifts keep the sign, so the shifted-in bits are masked away."""
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MIX1
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MIX2
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
-
-
 def _sketch(values: Tensor, buckets: int) -> Tensor:
     """Sums of randomly signed elements, element i in bucket i mod B; linear, so sketches subtract like tensors.
 
@@ -115,7 +86,7 @@ def _sketch(values: Tensor, buckets: int) -> Tensor:
     total = torch.zeros(buckets, dtype=torch.float64)
     for number, chunk in enumerate(values.split(_CHUNK // buckets * buckets)):
         padded = torch.nn.functional.pad(chunk * _signs()[: len(chunk)], (0, -len(chunk) % buckets))
-        flip = 1 - 2 * (int(_positions_mixed()[number]) & 1)
+        flip = 1 - 2 * (int(position_words()[number]) & 1)
         total += flip * padded.reshape(-1, buckets).sum(0)
     return total
 
@@ -123,7 +94,7 @@ def _sketch(values: Tensor, buckets: int) -> Tensor:
 @cache
 def _signs() -> Tensor:
     """[_CHUNK] float64, +1 or -1."""
-    return ((_positions_mixed() >> 63) * 2 + 1).to(torch.float64)  # >> 63 gives 0 or -1
+    return ((position_words() >> 63) * 2 + 1).to(torch.float64)  # >> 63 gives 0 or -1
 
 
 def _positions(count: int, kept: int) -> Tensor:

@@ -38,7 +38,7 @@ def judge(drift: Drift, floor: Floor | None, c: float = C) -> tuple[Verdict, str
         return Verdict.IDENTICAL, "same bytes"
     if floor is None:
         return Verdict.MISSING, "differs, and no noise floor was measured for it"
-    if drift.mean_signed is None and drift.histogram is None:
+    if drift.exact:
         return _judge_exact(drift, floor, c)
     excess = max(_ratio(drift.rel_l2, floor.rel_l2), _ratio(drift.max_abs, floor.max_abs))
     if excess <= c:
@@ -68,7 +68,12 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
 
 def _judge_exact(drift: Drift, floor: Floor, c: float) -> tuple[Verdict, str]:
     share = f"{drift.differing} of {drift.count} elements differ; {floor.differing} flip under one-ULP noise"
-    return (Verdict.ROUNDING if drift.differing <= c * floor.differing else Verdict.DRIFT), share
+    if drift.differing > c * floor.differing:
+        return Verdict.DRIFT, share
+    if drift.margin is None or floor.margin is None:
+        return Verdict.ROUNDING, f"{share}; deciding margins are not available, so their number alone is judged"
+    margins = f"widest deciding margin {drift.margin:.2g}, of those that noise flips {floor.margin:.2g}"
+    return (Verdict.ROUNDING if drift.margin <= c * floor.margin else Verdict.DRIFT), f"{share}; {margins}"
 
 
 def _ratio(figure: float | None, floor: float) -> float:

@@ -22,7 +22,8 @@ from torch import Tensor
 from fixtures import seeded
 from modern.assets import load_head
 from parity.batch import FRAMES, Batch, load_batch
-from parity.comparison import Drift, compare
+from parity.comparison import Drift, mismatched
+from parity.discrete import compare_named, compare_stage
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.noise import Floors, chained_floor, isolated_floor, widen
@@ -155,21 +156,16 @@ def isolated(spec: RunSpec, name: str, reference: Path) -> dict[str, Drift]:
         if not stage.isolated:
             continue
         found = replay(spec, name, stage.name, inputs_of(spec, stage, world))
-        for tensor, expected in trace.stage(stage.name).items():
-            key = f"{stage.name}/{tensor}"
-            drifts[key] = compare(expected, found[tensor]) if tensor in found else _absent(expected)
+        recorded = trace.stage(stage.name)
+        for tensor, expected in recorded.items():
+            drifts[f"{stage.name}/{tensor}"] = (
+                compare_stage(stage.name, recorded, found, tensor) if tensor in found else _absent(expected)
+            )
     return drifts
 
 
 def _absent(expected: Tensor) -> Drift:
-    return Drift(
-        shape=tuple(expected.shape),
-        dtype=str(expected.dtype).removeprefix("torch."),
-        structural="not computed by this subject",
-        bitwise=False,
-        count=expected.numel(),
-        differing=expected.numel(),
-    )
+    return mismatched(expected, "not computed by this subject", expected.numel())
 
 
 def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -> Floors:
@@ -201,7 +197,7 @@ def measure_runs(spec: RunSpec, reference: Path, draws: range) -> Floors:
         found = _subject("legacy", spec).trace(perturbed_batch(batch, draw), plan).tensors
         for key in expected.keys() & found.keys():
             if behind_update(pipeline_of(spec), key):
-                widen(floors, key, compare(expected[key], found[key]))
+                widen(floors, key, compare_named(key, expected, found))
     return floors
 
 

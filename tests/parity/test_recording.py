@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from parity.comparison import compare
 from parity.recording import RecordingError, RecordingMissing, read_recording, write_recording
-from parity.summary import LIMIT, compare_summary, fingerprint, stored_tensor, summarise
+from parity.summary import LIMIT, compare_summary, stored_tensor, summarise
 from parity.trace import Trace
 
 
@@ -75,24 +75,6 @@ def test_a_change_outside_the_sample_is_still_measured():
     drift = compare_summary(summarise(x), changed)
     assert drift.rel_l2 == pytest.approx(5.0 / float(x.norm()), rel=1e-4)
     assert 0 < drift.max_abs <= 5.0
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
-def test_fingerprint_of_every_dtype(dtype):
-    x = (noise(40, 40) * 50).clamp(min=0).to(dtype)
-    assert fingerprint(x) == fingerprint(x.clone())
-    assert fingerprint(x) != fingerprint(x.flip(1))
-
-
-def test_fingerprint_sees_swaps_across_chunks():
-    x = torch.zeros(3 << 20, dtype=torch.uint8)
-    places = (0, (1 << 20) + 5, 2 << 20)
-    prints = set()
-    for place in places:
-        y = x.clone()
-        y[place] = 1
-        prints.add(int(fingerprint(y)))
-    assert len(prints) == len(places)
 
 
 def test_small_and_integer_tensors_are_kept_whole():

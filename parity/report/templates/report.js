@@ -179,28 +179,35 @@
     const first = Math.max(0, Math.min(...used) - 1), last = Math.min(counts.length - 1, Math.max(...used) + 1);
     if (!used.length) return make("p", {}, "No finite difference to draw.");
     const width = 420, height = 138, base = 104, step = width / (last - first + 1), top = Math.max(...counts);
-    const svg = make("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, width: "100%", role: "img", "aria-label": "histogram of the absolute difference" });
+    const svg = make("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, width: "100%", role: "img", "aria-label": "histogram of the distance in units in the last place" });
     for (let index = first; index <= last; index++) {
       const x = (index - first) * step, tall = counts[index] && Math.max(1.5, (counts[index] / top) * (base - 18));
-      svg.append(make("rect", { x: x + 1, y: base - tall, width: Math.max(step - 2, 1), height: tall }, make("title", {}, `1e${edges[index]} to 1e${edges[index + 1]}: ${whole(counts[index])}`)));
+      svg.append(make("rect", { x: x + 1, y: base - tall, width: Math.max(step - 2, 1), height: tall }, make("title", {}, `${whole(edges[index])} to ${whole(edges[index + 1] - 1)} ULP: ${whole(counts[index])}`)));
       if (counts[index]) svg.append(make("text", { x: x + step / 2, y: base - tall - 4, "text-anchor": "middle" }, short(counts[index])));
-      if (index > first) svg.append(make("text", { x, y: base + 14, "text-anchor": "middle" }, `1e${edges[index]}`));
+      if (index > first) svg.append(make("text", { x, y: base + 14, "text-anchor": "middle" }, power(edges[index])));
     }
     svg.append(make("line", { x1: 0, x2: width, y1: base, y2: base }));
-    svg.append(make("text", { x: width / 2, y: height - 5, "text-anchor": "middle" }, `elements by |difference|; ${whole(zeros)} are exactly equal`));
+    svg.append(make("text", { x: width / 2, y: height - 5, "text-anchor": "middle" }, `elements by distance in ULP; ${whole(zeros)} are equal`));
     return svg;
   }
+  const power = (edge) => (edge < 1e4 ? whole(edge) : `2^${Math.log2(edge)}`);
   const short = (count) => (count < 1e4 ? whole(count) : count < 1e6 ? `${(count / 1e3).toFixed(0)}k` : `${(count / 1e6).toFixed(1)}M`);
   function cosine(x) {
     return x === null ? NONE : Math.abs(1 - x) < 1e-3 ? (x === 1 ? "1" : `1 ${x > 1 ? "+" : "\u2212"} ${figure(Math.abs(1 - x))}`) : value(x);
+  }
+  function slices(row) {
+    if (row.bitwise || !row.slices?.length) return NONE;
+    const part = row.slices.reduce((best, other) => (other.share * other.length > best.share * best.length ? other : best));
+    const share = part.share * 100;
+    return `axis ${part.axis}, index ${part.index} of ${whole(part.length)}: ${share < 1 ? "<1" : share.toFixed(0)} %`;
   }
   function detail(row) {
     const pairs = [
       ["relative L2", figure(row.rel_l2)], ["allowed", figure(row.bound)], ["noise floor", figure(row.floor)], ["over the floor", `${times(overFloor(row))} \u00d7`],
       ["largest difference", quantity(row.max_abs, row.unit)], ["mean difference", quantity(row.mean_signed, row.unit)], ["largest, in ULP", row.max_ulp === null ? NONE : whole(row.max_ulp)],
-      ["in ULP of the largest value", row.scaled_ulp === null ? NONE : times(row.scaled_ulp)], ["cosine", cosine(row.cosine)], ["elements that differ", `${whole(row.differing)} of ${whole(row.count)}`],
+      ["in ULP of the largest value", row.scaled_ulp === null ? NONE : times(row.scaled_ulp)], ["largest, of |value| + rms", figure(row.rel_scaled)], ["cosine", cosine(row.cosine)], ["elements that differ", `${whole(row.differing)} of ${whole(row.count)}`],
       ["worst element", row.worst_index ? `[${row.worst_index.join(", ")}]` : NONE], ["there, reference", value(row.worst_reference)], ["there, candidate", value(row.worst_candidate)],
-      ["shape and type", `[${row.shape.join(", ")}] ${row.dtype}`],
+      ["shape and type", `[${row.shape.join(", ")}] ${row.dtype}`], ["error sits in", slices(row)], ...(row.layout ? [["layout", row.layout]] : []),
     ];
     const list = make("dl", { class: "values" }, ...pairs.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
     const picture = row.histogram ? histogram(row.histogram) : make("p", { class: "none" }, row.bitwise ? "Same bytes: there is no difference to draw." : "No histogram was recorded.");

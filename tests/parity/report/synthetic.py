@@ -169,9 +169,10 @@ class _Maker:
         }
 
     def _histogram(self, count: int, differing: int, largest: float) -> Histogram:
-        edges = np.arange(-16, 5)
-        logs = np.minimum(self.random.normal(math.log10(largest) - 1.2, 0.6, differing), math.log10(largest))
-        counts, _ = np.histogram(logs, bins=edges)
+        edges = 2.0 ** np.arange(25)
+        top = math.log2(max(largest / 6e-8 * 3, 1.0))
+        logs = np.clip(self.random.normal(top - 4, 2, differing), 0, min(top, 23.9))
+        counts, _ = np.histogram(2**logs, bins=edges)
         return {"edges": edges.tolist(), "counts": counts.tolist(), "zeros": count - int(counts.sum())}
 
 

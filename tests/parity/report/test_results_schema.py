@@ -46,7 +46,7 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema", 3), "schema is 3, this version reads 2"),
+        (_set("schema", 2), "schema is 2, this version reads 3"),
         (_set("extra", 1), "results: unknown field 'extra'"),
         (lambda document: document.pop("answer"), "results: field 'answer' is missing"),
         (_set("exit_code", 3), "exit_code is 3"),

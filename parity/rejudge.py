@@ -1,0 +1,97 @@
+"""Stored results judged again, without running anything: figures are facts, thresholds are a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from parity.assemble import GOLDEN_WORDS, answer
+from parity.comparison import Drift
+from parity.noise import Floor, Floors
+from parity.pipelines import PIPELINES
+from parity.rows import first_divergence, floor_key_of, with_causes
+from parity.schema import Results, Row, StageSummary
+from parity.verdict import exit_code, judge, overall, worst
+
+
+def judged_again(
+    results: Results, c: float, floors: Mapping[str, Floors] | None = None, run: Mapping[str, Any] | None = None
+) -> Results:
+    """`results` with every verdict that a threshold decides taken anew.
+
+    Repeats and structural findings keep their words: no threshold has a part in them.
+
+    Args:
+        results: of an audit.
+        c: factor that turns a floor into a bound.
+        floors: mode -> `stage/tensor` -> floor, to be used instead of the stored ones.
+        run: settings of the run that `floors` were measured on; rows of other pipelines and variants keep theirs.
+
+    Raises:
+        ValueError: c is not a positive number, or `floors` fit none of the rows.
+    """
+    if not c > 0:
+        raise ValueError(f"--c is {c}; it must be a positive number")
+    rows = [_judged(row, c, _floor(row, floors, run or {})) for row in results.rows]
+    if floors is not None and not any(_fits(row, run or {}) for row in rows):
+        raise ValueError("these floors were measured on another pipeline or variant than any row of the results")
+    rows = with_causes(rows)
+    words = [row.verdict for row in rows] + [finding.verdict for finding in results.structure]
+    words.append(GOLDEN_WORDS[results.goldens["state"]])
+    culprit = first_divergence(rows)
+    return replace(
+        results,
+        answer=answer(results.scope, rows, results.structure, results.goldens, c),
+        verdict=overall(words),
+        exit_code=exit_code(words),
+        first_divergence=culprit.id if culprit else None,
+        rows=rows,
+        stages=[_summary(stage, rows) for stage in results.stages],
+        floor={**results.floor, "c": c, "detail": f"{results.floor['detail']}; judged again with c = {c:g}"},
+    )
+
+
+def drift_of(row: Row) -> Drift:
+    """The figures of a row as they were measured."""
+    shared = {item.name for item in fields(Drift)} & {item.name for item in fields(Row)}
+    figures = {name: getattr(row, name) for name in shared - {"slices"}}
+    index = None if row.worst_index is None else tuple(row.worst_index)
+    return Drift(**{**figures, "shape": tuple(row.shape), "worst_index": index})
+
+
+def _fits(row: Row, run: Mapping[str, Any]) -> bool:
+    """Whether floors measured on `run` are those of a row's variant."""
+    variants = PIPELINES[row.pipeline].variants
+    return row.pipeline == run.get("pipeline") and variants.get(row.variant) == run.get("dropout")
+
+
+def _floor(row: Row, floors: Mapping[str, Floors] | None, run: Mapping[str, Any]) -> Floor | None:
+    if floors is not None and _fits(row, run):
+        return floors.get("isolated" if row.mode == "isolated" else "chained", {}).get(floor_key_of(row))
+    if row.floor is None or row.floor_max_abs is None or row.floor_differing is None:
+        return None
+    return Floor(row.floor, row.floor_max_abs, row.floor_differing, row.floor_margin)
+
+
+def _judged(row: Row, c: float, floor: Floor | None) -> Row:
+    if row.mode.startswith("repeat"):
+        return row
+    verdict, reason = judge(drift_of(row), floor, c)
+    return replace(
+        row,
+        verdict=verdict,
+        reason=reason,
+        floor=floor.rel_l2 if floor else None,
+        bound=c * floor.rel_l2 if floor else None,
+        floor_max_abs=floor.max_abs if floor else None,
+        floor_differing=floor.differing if floor else None,
+        floor_margin=floor.margin if floor else None,
+    )
+
+
+def _summary(stage: StageSummary, rows: list[Row]) -> StageSummary:
+    own = [row for row in rows if (row.pipeline, row.stage) == (stage.pipeline, stage.name)]
+    found = {mode: [row.verdict for row in own if row.mode == mode] for mode in ("isolated", "chained")}
+    words = {mode: worst(verdicts) if verdicts else None for mode, verdicts in found.items()}
+    return replace(stage, isolated=words["isolated"], chained=words["chained"])
