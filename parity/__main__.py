@@ -13,6 +13,8 @@ from rich.console import Console
 from parity import cli_calibrate, cli_compare, cli_explain, cli_ledger, cli_reproduce
 from parity.cli_steps import steps
 from parity.cli_selftest import selftest
+from parity.cli_judge import judge
+from parity.cli_pair import pair
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
@@ -21,6 +23,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 app.command()(steps)
 app.command()(cli_compare.compare)
 app.command()(cli_ledger.ledger)
+app.command()(pair)
 REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]

@@ -8,6 +8,7 @@ which is so for CPU tensors; autograd carries the mode along into the threads of
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_OURS = (str(Path(torch.__file__).parent), __file__)
+_OURS = (str(Path(torch.__file__).parent) + os.sep, __file__)  # with the separator: torchvision is not torch
 _NO_NODE = 2**64 - 1  # the sequence number of nodes that accumulate into leaves
 
 
@@ -36,6 +37,7 @@ class Call:
     backward: whether it computes a gradient; the places are then those of the forward operation, if known, unless the
     Python code of a custom gradient runs it. caller: "file:line" of the innermost frame outside installed packages and
     the standard library; function: the function there. scalars: arguments that are no tensors, by name, as text.
+    random: it draws from a generator.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Call:
     caller: str = ""
     function: str = ""
     scalars: tuple[tuple[str, str], ...] = ()
+    random: bool = False
 
 
 class Listener(Protocol):
@@ -67,13 +70,15 @@ def listening(listener: Listener, modules: Mapping[str, nn.Module]) -> Iterator[
         for prefix, root in modules.items()
         for name, module in root.named_modules()
     }
-    path: list[str] = []
+    path = [""]
 
     def enter(module: nn.Module, _: Any) -> None:
-        path.append(names.get(id(module), path[-1] if path else ""))
+        if id(module) in names:  # hooks on all modules see those of other threads too, and of other listeners
+            path.append(names[id(module)])
 
     def leave(module: nn.Module, _: Any, __: Any) -> None:
-        path.pop()
+        if id(module) in names:
+            path.pop()
 
     with ExitStack() as stack:
         stack.callback(register_module_forward_pre_hook(enter).remove)
@@ -104,7 +109,7 @@ class _Mode(TorchDispatchMode):
         node = torch._C._current_autograd_node()
         found = places(sys._getframe(2), backward=node is not None)
         if node is None:
-            where = _Origin(self._path[-1] if self._path else "", *(found or ("", "", "")))
+            where = _Origin(self._path[-1], *(found or ("", "", "")))
             following = torch._C._autograd._get_sequence_nr()
             for number in range(self._next, following):  # nodes made for this operation, before it is run
                 self._origins[number] = where
@@ -124,6 +129,7 @@ class _Mode(TorchDispatchMode):
             caller=where.caller,
             function=where.function,
             scalars=_scalars(func, args, kwargs),
+            random=torch.Tag.nondeterministic_seeded in func.tags,
         )
 
 

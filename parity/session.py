@@ -59,7 +59,7 @@ def audit(request: Request, *, command: str, console: Console) -> Results:
         ValueError: unknown pipeline or stage, unusable batch, or a device that is not there.
     """
     stages = select_stages(request.stages, choose(request.pipeline))
-    _check_device(request.device)
+    check_device(request.device)
     batch, skipped = usable_batch(request.batch)
     timings: dict[str, float] = {}
     with crew() as members, progress(console, timings) as say:
@@ -140,6 +140,7 @@ def _variant(name: str, spec: RunSpec, members: Crew, say: Say, full: bool) -> E
     return evidence
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise ValueError unless `device` is there."""
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: no CUDA device here; use --device cpu")
