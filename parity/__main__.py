@@ -10,26 +10,25 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from parity import cli_calibrate, cli_compare, cli_explain, cli_ledger, cli_reproduce
-from parity.cli_steps import steps
-from parity.cli_selftest import selftest
+from parity.cli_calibrate import calibrate
+from parity.cli_compare import compare
+from parity.cli_explain import explain
 from parity.cli_judge import judge
+from parity.cli_ledger import ledger
 from parity.cli_pair import pair
+from parity.cli_reproduce import reproduce
+from parity.cli_selftest import selftest
+from parity.cli_steps import steps
+from parity.cli_truth import truth
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-app.command()(steps)
-app.command()(cli_compare.compare)
-app.command()(cli_ledger.ledger)
-app.command()(pair)
 REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
-
-app.command()(selftest)
 
 
 @app.command()
@@ -128,8 +127,8 @@ def floor(
         Console().print(f"floors: {path.relative_to(ROOT)}", soft_wrap=True)
 
 
-app.command()(cli_reproduce.reproduce)
-app.command()(cli_calibrate.calibrate)
+for _further in (explain, judge, truth, steps, selftest, calibrate, reproduce, ledger, compare, pair):
+    app.command()(_further)
 
 
 def _show(results: Results) -> None:
@@ -140,9 +139,6 @@ def _show(results: Results) -> None:
 
 def _command() -> str:
     return shlex.join(["python", "-m", "parity", *sys.argv[1:]])
-
-
-app.command(name="explain")(cli_explain.explain)
 
 
 def main() -> None:
