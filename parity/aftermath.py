@@ -126,7 +126,8 @@ def _patchable() -> Iterator[tuple[str, object]]:
     yield from _attributes("torch", vars(torch), methods=False)
     for kind in (nn.Module, Tensor, Optimizer):
         yield from _attributes(kind.__name__, vars(kind))
-        yield f"names of {kind.__name__}", sorted(vars(kind))
+        # Not those with underscores: copying and pickling keep notes of their own on a class.
+        yield f"names of {kind.__name__}", sorted(name for name in vars(kind) if not name.startswith("__"))
 
 
 def _attributes(place: str, namespace: Mapping[str, Any], methods: bool = True) -> Iterator[tuple[str, object]]:
