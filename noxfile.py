@@ -37,6 +37,7 @@ def parity(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def reproduce(session: nox.Session) -> None:
     """Switch every cause of variation alone, both forks and modern (half an hour; takes finished cells up again)."""
+    """Switch every cause of variation alone, both forks and modern (half an hour, resumable)."""
     session.run(python(session), "-m", "parity", "reproduce", "--resume", *session.posargs, external=True)
 
 

@@ -68,7 +68,9 @@ def _distributed(networks: Networks, clips: Clips) -> dict[str, Tensor]:
     dist.init_process_group("gloo")
     try:
         rank, world = dist.get_rank(), dist.get_world_size()
-        losses = DistributedDataParallel(_MeanLoss(networks.step))(clips[rank::world])
+        # held until after the backward pass: with the wrapper go the hooks that average gradients, without a word
+        wrapped = DistributedDataParallel(_MeanLoss(networks.step))
+        losses = wrapped(clips[rank::world])
         losses["all_loss"].backward()
         terms = {name: value.detach().clone() for name, value in losses.items()}
         for value in terms.values():
