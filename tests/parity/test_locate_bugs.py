@@ -14,6 +14,12 @@ PLACES = {
     "light as [3,9]": "_split",
     "no position": "BiViT.forward",
     "one landmark weight": "weighted_l1",
+    "condition order": "DisplacementGenerator.forward",
+    "mask before the enlargement": "face_patches",
+    "erosion 3x3": "eroded",
+    "logits unswapped": "au_features",
+    "Adam betas of D": "make_optimizers",
+    "Adam betas of G": "make_optimizers",
 }
 
 
