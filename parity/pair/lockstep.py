@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parity.ops import Call
-from parity.pair.generators import generator_states, generators_kept, restore_generators
+from parity.pair.generators import generator_states, generators_kept, restore_generators, separated
 from parity.pair.memory import give_back_memory
 
 SIDES = ("reference", "candidate")
@@ -136,7 +136,7 @@ class _Track:
             gate.acquire()
         self._ended, self._met = [False, False], 0
         self._waiting: tuple[int, Produced] | None = None  # meeting, and what the reference brought to it
-        self._generators = [generator_states() for _ in SIDES]
+        self._generators = [separated(generator_states()) for _ in SIDES]
         self.failure: BaseException | None = None
         self._gates[0].release()
 

@@ -1,7 +1,9 @@
 """Two models in step: the same result as alone, the right operation blamed, whatever kind of bug was planted."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -158,3 +160,17 @@ def test_shared_weights_are_refused():
     left, _ = pair()
     with pytest.raises(ValueError, match="deepcopy"):
         audit(left, left)
+
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(x + random.random() * torch.rand(1) * float(np.random.rand()))
+
+
+def test_each_side_has_the_generators_to_itself_and_the_caller_keeps_them():
+    torch.manual_seed(1)
+    left = Noisy()
+    before = random.getstate(), np.random.get_state()[1].tolist(), np.random.get_bit_generator()
+    found = audit(left, copy.deepcopy(left))
+    assert found.first is None
+    assert (random.getstate(), np.random.get_state()[1].tolist(), np.random.get_bit_generator()) == before
