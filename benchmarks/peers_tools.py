@@ -86,8 +86,14 @@ def torchlens(work: Workload) -> str:
 
     traces = [tl.trace(model, work.images) for model in (work.candidate, work.reference)]
     report = diff_report(*traces)
-    rows = list(report.rows_with_status("changed"))
+    rows = sorted(report.rows_with_status("changed"), key=lambda row: _order(row.subject_label or ""))
     return f"{rows[0].site_key} ({rows[0].subject_label})" if rows else "nothing"
+
+
+def _order(label: str) -> int:
+    """Call order from a label such as conv2d_33_106:1; the report sorts its rows by name."""
+    number = label.split(":")[0].rpartition("_")[2]
+    return int(number) if number.isdigit() else sys.maxsize
 
 
 def msprobe(work: Workload) -> str:
@@ -106,7 +112,16 @@ def msprobe(work: Workload) -> str:
         debugger.stop()
         debugger.step()
     dumps = [next((folder / f"step{step}").rglob("dump.json")) for step in (0, 1)]
-    command = [sys.executable, "-m", "msprobe", "compare", "-gp", dumps[0], "-tp", dumps[1], "-o", folder / "out"]
+    command = [
+        Path(sys.executable).parent / "msprobe",
+        "compare",
+        "-gp",
+        dumps[0],
+        "-tp",
+        dumps[1],
+        "-o",
+        folder / "out",
+    ]
     (folder / "out").mkdir()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:

@@ -20,7 +20,7 @@ def generator_states() -> States:
     """
     states: States = {
         "python": random.getstate(),
-        "numpy": np.random.get_bit_generator(),
+        "numpy": np.random.get_bit_generator(),  # type: ignore[attr-defined]
         "cpu": torch.get_rng_state(),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -31,7 +31,7 @@ def generator_states() -> States:
 def restore_generators(states: States) -> None:
     """Put back what `generator_states` returned."""
     random.setstate(states["python"])
-    np.random.set_bit_generator(states["numpy"])
+    np.random.set_bit_generator(states["numpy"])  # type: ignore[attr-defined]
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state_all(states["cuda"])

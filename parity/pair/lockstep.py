@@ -118,6 +118,7 @@ class Lane:
         except Stopped:
             pass
         except BaseException as error:
+            error.add_note(f"raised while the {SIDES[self._side]} ran")
             self._track.fail(error)
         finally:
             self._track.end(self._side)

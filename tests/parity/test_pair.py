@@ -152,8 +152,9 @@ def test_a_rewritten_model_is_aligned_and_its_stages_compared():
 def test_a_side_that_fails_ends_the_audit_with_its_error():
     left, right = pair()
     right.head.forward = lambda x: 1 / 0
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as raised:
         audit(left, right)
+    assert raised.value.__notes__ == ["raised while the candidate ran"]
 
 
 def test_shared_weights_are_refused():
