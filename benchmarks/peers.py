@@ -51,11 +51,12 @@ def main() -> None:
         return
     python = environment()
     plain = {backward: _child(python, _plain(backward), "memory", arguments) for backward in (True, False)}
-    rows = [_row(name, python, plain, arguments) for name in arguments.tools]
-    text = table(rows, arguments)
-    print(text)
-    if arguments.save:
-        save(text)
+    rows = []
+    for name in arguments.tools:
+        rows.append(_row(name, python, plain, arguments))
+        if arguments.save:  # what is measured is kept if the rest is interrupted
+            save(table(rows, arguments))
+    print(table(rows, arguments))
 
 
 def environment() -> Path:
