@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -86,38 +87,57 @@ def torchlens(work: Workload) -> str:
 
     traces = [tl.trace(model, work.images) for model in (work.candidate, work.reference)]
     report = diff_report(*traces)
-    rows = list(report.rows_with_status("changed"))
+    rows = sorted(report.rows_with_status("changed"), key=lambda row: _order(row.subject_label or ""))
     return f"{rows[0].site_key} ({rows[0].subject_label})" if rows else "nothing"
+
+
+def _order(label: str) -> int:
+    """Call order from a label such as conv2d_33_106:1; the report sorts its rows by name."""
+    *_, kind, number = ("", *label.split(":")[0].split("_"))
+    return int(number) if kind.isdigit() and number.isdigit() else sys.maxsize
 
 
 def msprobe(work: Workload) -> str:
     """Msprobe L0, statistics: max, min, mean and norm of every module, forward and backward, dumped and compared."""
     from msprobe.pytorch import PrecisionDebugger
 
-    folder = Path(tempfile.mkdtemp(prefix="msprobe-"))
+    with tempfile.TemporaryDirectory(prefix="msprobe-") as folder:
+        return _msprobe_in(Path(folder), work, PrecisionDebugger)
+
+
+def _msprobe_in(folder: Path, work: Workload, debugger_class: Any) -> str:
     config = folder / "config.json"
     statistics = {"scope": [], "list": [], "data_mode": ["all"], "summary_mode": "statistics"}
     settings = {"task": "statistics", "dump_path": str(folder), "rank": [], "step": [], "level": "L0"}
     config.write_text(json.dumps({**settings, "statistics": statistics}))
-    debugger = PrecisionDebugger(config_path=str(config))
+    debugger = debugger_class(config_path=str(config))
     for model in (work.reference, work.candidate):
         debugger.start(model)
         model(work.images).sum().backward()
         debugger.stop()
         debugger.step()
     dumps = [next((folder / f"step{step}").rglob("dump.json")) for step in (0, 1)]
-    command = [sys.executable, "-m", "msprobe", "compare", "-gp", dumps[0], "-tp", dumps[1], "-o", folder / "out"]
+    command = [
+        Path(sys.executable).parent / "msprobe",
+        "compare",
+        "-gp",
+        dumps[0],
+        "-tp",
+        dumps[1],
+        "-o",
+        folder / "out",
+    ]
     (folder / "out").mkdir()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr or done.stdout)[-300:])
-    return _first_in_table(next((folder / "out").glob("*.xlsx")))
+    return _first_in_table(next((folder / "out").glob("compare_result*.csv")))
 
 
 def _first_in_table(path: Path) -> str:
     import pandas as pd
 
-    table = pd.read_excel(path)
+    table = pd.read_csv(path)
     columns = [name for name in table if "diff" in str(name).lower() and "relative" not in str(name).lower()]
     figures = table[columns].apply(pd.to_numeric, errors="coerce").abs()
     rows = table[(figures > 0).any(axis=1)]

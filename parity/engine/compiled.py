@@ -23,6 +23,7 @@ from parity.engine.plane import Plane
 from parity.engine.tally import Tally
 
 _STRIPS = 32
+_WORTH = 19  # 2 to this many elements make a strip of their own worth its preparation
 _SAMPLE = 1 << 20  # elements of the reference from which the scale is first guessed
 _SLACK = 1e-5  # the kernel's shares are taken in the tensor's own format
 Array = NDArray[Any]
@@ -34,7 +35,9 @@ def tally_compiled(reference: Tensor, candidate: Tensor, plane: Plane) -> Tally:
     guess = max(sides.root_mean_square(), float(np.finfo(np.float32).tiny))
     rows, ends = (
         np.zeros((plane.rows, 3)),
-        np.linspace(0, plane.rows, min(_STRIPS, plane.rows) + 1).astype(int).tolist(),
+        np.linspace(0, plane.rows, min(_STRIPS, plane.rows, 1 + (reference.numel() >> _WORTH)) + 1)
+        .astype(int)
+        .tolist(),
     )
     threads = torch.get_num_threads()
     strips = [(first, last, guess, rows) for first, last in pairwise(ends)]
@@ -84,7 +87,8 @@ class _Sides:
         scratch = (self._room(), np.empty((2, k.CHUNK), self._word))
         counters = (np.zeros(k.CHUNK, unsigned), np.zeros((5, k.LANES), unsigned))
         columns, sums = np.zeros(self._plane.width), np.zeros(5)
-        histogram, notes = np.zeros(unsigned.itemsize * 8, np.int64), np.zeros(6, np.uint64)
+        bins, notes = np.zeros(64, np.int64), np.zeros(6, np.uint64)
+        histogram = bins[: unsigned.itemsize * 8]
         where = (self._r, self._c, self._shape, self._strides_r, self._strides_c, self._count, first, last)
         k.strip(*where, number(scale / 2), *scratch, *counters, columns, sums, histogram, notes, rows)
         return Tally(
@@ -92,7 +96,7 @@ class _Sides:
             skipped=int(notes[k.SKIPPED]),
             one_sided=int(notes[k.ONE_SIDED]),
             sums=sums,
-            histogram=np.pad(histogram, (0, 64 - len(histogram))),
+            histogram=bins,
             largest=largest_number(int(notes[k.TOP_R]), self._dtype),
             far=float(notes[k.FAR]),
             share=0.0,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parity.ops import Call
-from parity.pair.generators import generator_states, generators_kept, restore_generators
+from parity.pair.generators import generator_states, generators_kept, restore_generators, separated
 from parity.pair.memory import give_back_memory
 
 SIDES = ("reference", "candidate")
@@ -118,6 +118,7 @@ class Lane:
         except Stopped:
             pass
         except BaseException as error:
+            error.add_note(f"raised while the {SIDES[self._side]} ran")
             self._track.fail(error)
         finally:
             self._track.end(self._side)
@@ -136,7 +137,7 @@ class _Track:
             gate.acquire()
         self._ended, self._met = [False, False], 0
         self._waiting: tuple[int, Produced] | None = None  # meeting, and what the reference brought to it
-        self._generators = [generator_states() for _ in SIDES]
+        self._generators = [separated(generator_states()) for _ in SIDES]
         self.failure: BaseException | None = None
         self._gates[0].release()
 

@@ -54,7 +54,7 @@ class Side:
 
     def copied_inputs(self) -> Any:
         """The inputs with tensors of their own."""
-        return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, self.inputs)
+        return tree_map(lambda leaf: _copied(leaf) if isinstance(leaf, Tensor) else leaf, self.inputs)
 
     def outputs_of(self, inputs: Any) -> Any:
         """The model called with `inputs`."""
@@ -74,6 +74,10 @@ class Side:
             if value is not None:
                 value.backward()
         return named_tensors(outputs), None if value is None else value.detach()
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def named_tensors(tree: Any) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Two models in step: the same result as alone, the right operation blamed, whatever kind of bug was planted."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -150,11 +152,26 @@ def test_a_rewritten_model_is_aligned_and_its_stages_compared():
 def test_a_side_that_fails_ends_the_audit_with_its_error():
     left, right = pair()
     right.head.forward = lambda x: 1 / 0
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as raised:
         audit(left, right)
+    assert raised.value.__notes__ == ["raised while the candidate ran"]
 
 
 def test_shared_weights_are_refused():
     left, _ = pair()
     with pytest.raises(ValueError, match="deepcopy"):
         audit(left, left)
+
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(x + random.random() * torch.rand(1) * float(np.random.rand()))
+
+
+def test_each_side_has_the_generators_to_itself_and_the_caller_keeps_them():
+    torch.manual_seed(1)
+    left = Noisy()
+    before = random.getstate(), np.random.get_state()[1].tolist(), np.random.get_bit_generator()
+    found = audit(left, copy.deepcopy(left))
+    assert found.first is None
+    assert (random.getstate(), np.random.get_state()[1].tolist(), np.random.get_bit_generator()) == before
