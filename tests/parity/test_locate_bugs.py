@@ -1,10 +1,10 @@
 """Bugs planted in a copy of modern are named at the right file and function, by a replay of their stage alone."""
 
 import pytest
+from tests.parity.test_planted_bugs import BUGS, floors_of, planted, reference, spec_of  # noqa: F401
 
 from parity.culprit import locate
 from parity.environment import isolated_numerics
-from tests.parity.test_planted_bugs import BUGS, floors_of, planted, reference, spec_of  # noqa: F401
 
 pytestmark = pytest.mark.slow
 BY_NAME = {bug.name: bug for bug in BUGS}
