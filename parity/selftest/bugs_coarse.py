@@ -30,7 +30,7 @@ COARSE_BUGS = (
     bug("eval", "sequence", "no-position", "dropped term", "sequence.py", _CAT + " + self.position", _CAT),
     bug("eval", "sequence", "attention-scale", "wrong constant", "sequence.py", "* _HEAD_WIDTH**-0.5", "* _INNER**-0.5"),
     bug("eval", "sequence", "gelu-tanh", "approximation", "sequence.py", "F.gelu(self.expand(self.norm(tokens_BSD)))", 'F.gelu(self.expand(self.norm(tokens_BSD)), approximate="tanh")'),
-    bug("eval", "sequence", "norm-eps", "wrong eps", "sequence.py", "        self.norm = nn.LayerNorm(_WIDTH)\n        self.layers", "        self.norm = nn.LayerNorm(_WIDTH, eps=1e-4)\n        self.layers", manifest="sequence.py:BiViT.forward"),
+    bug("eval", "gradients", "norm-eps", "wrong eps", "sequence.py", "        self.norm = nn.LayerNorm(_WIDTH)\n        self.layers", "        self.norm = nn.LayerNorm(_WIDTH, eps=1e-4)\n        self.layers", manifest="sequence.py:BiViT.forward"),
     bug("eval", "sequence", "context-sum", "mean for sum", "sequence.py", ".mean(dim=1, keepdim=True)", ".sum(dim=1, keepdim=True)"),
     bug("eval", "sequence", "no-residual", "dropped term", "sequence.py", "self.feed_forward(tokens_BSD) + tokens_BSD", "self.feed_forward(tokens_BSD)"),
     bug("eval", "sequence", "doubled-residual", "doubled term", "sequence.py", "tokens_BSD = self.self_attention(tokens_BSD) + tokens_BSD", "tokens_BSD = self.self_attention(tokens_BSD) + 2 * tokens_BSD"),
