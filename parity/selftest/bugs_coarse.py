@@ -13,6 +13,10 @@ _CAT = "torch.cat([class_B1D, frames_BTD], dim=1)"
 _ADAM = "lr=config.train.lr, amsgrad=False"
 _UPDATE = "    optimizer.zero_grad()\n    total.backward()\n    optimizer.step()"
 _STEP = "train/step.py"
+_ATTEND = """    weights = (query_BHSC @ key_BHSC.transpose(-1, -2) * _HEAD_WIDTH**-0.5).softmax(dim=-1)
+    mixed_BHSC = F.dropout(weights, dropout, training) @ value_BHSC
+"""
+_FUSED = "    mixed_BHSC = F.scaled_dot_product_attention(query_BHSC, key_BHSC, value_BHSC)\n"
 
 COARSE_BUGS = (
     bug("eval", "encoder", "encoder-bgr", "RGB/BGR", "encoders.py", "        features = image_N3HW\n", "        features = image_N3HW.flip(1)\n"),
@@ -26,7 +30,7 @@ COARSE_BUGS = (
     bug("eval", "sequence", "no-position", "dropped term", "sequence.py", _CAT + " + self.position", _CAT),
     bug("eval", "sequence", "attention-scale", "wrong constant", "sequence.py", "* _HEAD_WIDTH**-0.5", "* _INNER**-0.5"),
     bug("eval", "sequence", "gelu-tanh", "approximation", "sequence.py", "F.gelu(self.expand(self.norm(tokens_BSD)))", 'F.gelu(self.expand(self.norm(tokens_BSD)), approximate="tanh")'),
-    bug("eval", "sequence", "norm-eps", "wrong eps", "sequence.py", "        self.norm = nn.LayerNorm(_WIDTH)\n        self.layers", "        self.norm = nn.LayerNorm(_WIDTH, eps=1e-4)\n        self.layers", manifest="sequence.py:BiViT.forward"),
+    bug("eval", "gradients", "norm-eps", "wrong eps", "sequence.py", "        self.norm = nn.LayerNorm(_WIDTH)\n        self.layers", "        self.norm = nn.LayerNorm(_WIDTH, eps=1e-4)\n        self.layers", manifest="sequence.py:BiViT.forward"),
     bug("eval", "sequence", "context-sum", "mean for sum", "sequence.py", ".mean(dim=1, keepdim=True)", ".sum(dim=1, keepdim=True)"),
     bug("eval", "sequence", "no-residual", "dropped term", "sequence.py", "self.feed_forward(tokens_BSD) + tokens_BSD", "self.feed_forward(tokens_BSD)"),
     bug("eval", "sequence", "doubled-residual", "doubled term", "sequence.py", "tokens_BSD = self.self_attention(tokens_BSD) + tokens_BSD", "tokens_BSD = self.self_attention(tokens_BSD) + 2 * tokens_BSD"),
@@ -79,6 +83,9 @@ COARSE_BUGS = (
     bug("eval", "code_gradients", "normals-detached", "lost gradient", "renderer.py", "normal_images_B3HW=normal * alpha", "normal_images_B3HW=normal.detach() * alpha"),
     bug("eval", "gradients", "context-detached", "lost gradient", "sequence.py", "tokens_BSD = layer(tokens_BSD, context_B1D)", "tokens_BSD = layer(tokens_BSD, context_B1D.detach())"),
     bug("eval", "gradients", "value-detached", "lost gradient", "sequence.py", "F.dropout(weights, dropout, training) @ value_BHSC", "F.dropout(weights, dropout, training).detach() @ value_BHSC"),
+    # The single key of the cross attention has weight 1, so its query has a gradient of exactly zero. A fused kernel leaves
+    # rounding there, and Adam turns any rounding into a step.
+    bug("eval", "gradients", "fused-attention", "noise for an exact zero", "sequence.py", _ATTEND, _FUSED),
     bug("eval", "adam", "adam-eps", "Adam eps", _STEP, _ADAM, "lr=config.train.lr, eps=1e-7"),
     bug("eval", "adam", "adam-betas", "momentum order", _STEP, _ADAM, "lr=config.train.lr, betas=(0.999, 0.9)"),
     bug("eval", "adam", "adam-lr", "constant wrong in the 4th digit", "config.py", "    lr: float = 1e-4", "    lr: float = 1.0003e-4", manifest="train/step.py:make_optimizer"),

@@ -57,7 +57,7 @@ DETAIL_BUGS = (
     _bug("patches", "patch-bounds", "off by one", "detail/visibility.py", "_PATCH = (400, 1648)", "_PATCH = (400, 1640)", manifest="detail/visibility.py:face_patch"),
     _bug("patches", "masked-before", "order of operations", "detail/visibility.py", _PATCHES, _PATCHES.replace("(texture_B3SS)", "(texture_B3SS * visible_B1SS)").replace("(texture_gt_B3SS)", "(texture_gt_B3SS * visible_B1SS)")),
     _bug("au_probabilities", "query-key-mapped", "key mapping swapped", "weight_table.py", _SPECIES, '(("linear_q.", "key."), ("linear_k.", "query.")', manifest="action_units.py:_CrossAttention.forward"),
-    _bug("au_probabilities", "asking-asked", "transposed axis", "action_units.py", "asking, asked = faces[:, None], faces[:, :, None]", "asking, asked = faces[:, :, None], faces[:, None]"),
+    _bug("map_gradients", "asking-asked", "transposed axis", "action_units.py", "asking, asked = faces[:, None], faces[:, :, None]", "asking, asked = faces[:, :, None], faces[:, None]"),
     _bug("au_probabilities", "sub-unit-index", "wrong index", "action_units.py", "_SUBUNIT_OF = (0, 1, 2, 4, 7, 8, 11)", "_SUBUNIT_OF = (0, 1, 2, 4, 7, 8, 12)", manifest="action_units.py:_Similarity.forward"),
     _bug("au_probabilities", "trunk-stored-statistics", "train/eval flag", _STEP, 'self.au_classifier.trunk.train("D39" not in config.fixes)', 'self.au_classifier.trunk.train("D39" in config.fixes)', manifest="encoders.py:ResNetTrunk.forward,action_units.py:ActionUnitClassifier.forward"),
     _bug("losses", "cross-entropy-swapped", "BCE input/target swapped", "losses/detail.py", "with_logits(x.au_photograph_B41, x.au_painted_B41)", "with_logits(x.au_painted_B41, x.au_photograph_B41)"),

@@ -83,10 +83,6 @@ _SAMPLED = "sampled = F.grid_sample(torch.cat([image_B3HW, mask_BHW[:, None]], d
 _APART = """sampled = torch.cat(
         [F.grid_sample(part, grid_BSS2, align_corners=False) for part in (image_B3HW, mask_BHW[:, None])], dim=1
     )"""
-_ATTEND = """    weights = (query_BHSC @ key_BHSC.transpose(-1, -2) * _HEAD_WIDTH**-0.5).softmax(dim=-1)
-    mixed_BHSC = F.dropout(weights, dropout, training) @ value_BHSC
-"""
-_FUSED = "    mixed_BHSC = F.scaled_dot_product_attention(query_BHSC, key_BHSC, value_BHSC)\n"
 _RODRIGUES = "return identity + sin_N11 * skew_N33 + (1 - cos_N11) * (skew_N33 @ skew_N33)"
 
 SETTINGS = (
@@ -124,7 +120,6 @@ SOURCES = (
     _source("eval", "terms-from-the-end", Edit("losses/table.py", "sum(losses.values(), inputs", "sum(reversed(losses.values()), inputs")),
     _source("eval", "squares-in-float64", Edit("losses/regularisation.py", "return (code**2).sum() / 2", "return ((code.double() ** 2).sum() / 2).to(code.dtype)")),
     _source("eval", "scaled-query", Edit("sequence.py", "(query_BHSC @ key_BHSC.transpose(-1, -2) * _HEAD_WIDTH**-0.5)", "((query_BHSC * _HEAD_WIDTH**-0.5) @ key_BHSC.transpose(-1, -2))")),
-    _source("eval", "fused-attention", Edit("sequence.py", _ATTEND, _FUSED)),
     _source("eval", "linear-without-addmm", Edit("sequence.py", "return self.head(self.norm(tokens_BSD)[:, 0])", "return self.norm(tokens_BSD)[:, 0] @ self.head.weight.T + self.head.bias")),
     _source("eval", "mean-before-linear", Edit("sequence.py", "self.context(global_feature.reshape(-1, FRAMES, _GLOBAL_FEATURES)).mean(dim=1, keepdim=True)", "self.context(global_feature.reshape(-1, FRAMES, _GLOBAL_FEATURES).mean(dim=1, keepdim=True))")),
     _source("eval", "pooled-in-float64", Edit("encoders.py", "F.avg_pool2d(features_NCHW, features_NCHW.shape[-2:]).flatten(1)", "F.avg_pool2d(features_NCHW.double(), features_NCHW.shape[-2:]).flatten(1).float()")),
