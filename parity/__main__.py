@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from parity import cli_compare
+from parity import cli_compare, cli_ledger
 from parity.environment import fix_numerics
 from parity.files import ROOT
 from parity.schema import Results
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(cli_compare.compare)
+app.command()(cli_ledger.ledger)
 REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]

@@ -83,7 +83,10 @@ REGISTRY: tuple[Discrepancy, ...] = (
         pipeline="detail",
         stage="discriminator",
         fact="draws",
-        legacy=[{"op": "cpu", "shape": None, "p": None, "generator": "cpu"}],
+        legacy=[
+            {"op": op, "shape": [count], "p": None, "generator": "cpu"}
+            for op, count in (("rand", 1), ("uniform", 1), ("randperm", 4), *[("uniform", 1)] * 5)
+        ],
         modern=[],
         reason="legacy draws a random picture transform whose result is only shown; modern draws nothing in a step",
         since="0.2.0",

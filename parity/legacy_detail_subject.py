@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.batch import Batch
+from parity.draws import record_draws
 from parity.legacy_detail_build import NETWORKS, build_detail_trainer, network
 from parity.legacy_detail_replay import DetailReplay
 from parity.legacy_detail_taps import (
@@ -24,7 +25,7 @@ from parity.legacy_detail_taps import (
     tapped_detail,
 )
 from parity.legacy_detail_updates import adam_tensors, generator_tensors, map_gradients
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.subject import DetailSetup, Plan, Subject
 from parity.trace import Trace, snapshot
 
@@ -95,6 +96,9 @@ class LegacyDetailSubject:
             taps.uv_z_gradients.clear()  # what the terms' own gradients have left
             cond_img = trainer.transform(opdict["images"].cpu()).to(trainer.device)  # drawn and ignored, as in the loop
             trainer.discriminator_step(cond_img, opdict["images"], final_image, losses, codedict)
+            draws.reaches(
+                [losses, [p for name in ("E_detail", "D_detail", "D") for p in network(trainer, name).parameters()]]
+            )
         for stage, tensors in self._forward(taps).items():
             trace.put(stage, tensors, step)
         if terms is not None:

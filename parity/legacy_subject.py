@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from parity.batch import Batch
+from parity.draws import record_draws
 from parity.legacy_build import build_trainer
 from parity.legacy_replay import Replay, adam_tensors, parameter_gradients, term_gradients
 from parity.legacy_taps import Calls, code_entries, forward_stages, tapped
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.subject import Plan, Setup, Subject
 from parity.trace import Trace, snapshot
 
@@ -69,6 +70,7 @@ class LegacySubject:
         trainer, data = self._trainer, batch.fresh().as_legacy()
         with record_draws() as draws, tapped(trainer) as calls:
             losses, opdict = trainer.training_step(data, step)
+            draws.reaches(losses)
         for stage, tensors in forward_stages(calls, opdict, losses).items():
             trace.put(stage, tensors, step)
         if step == 0:

@@ -19,6 +19,7 @@ from modern.detail.step import (
     make_optimizers,
 )
 from parity.batch import Batch
+from parity.draws import record_draws
 from parity.modern_detail_networks import DetailNetworks
 from parity.modern_detail_replay import DetailReplay
 from parity.modern_detail_taps import (
@@ -32,7 +33,7 @@ from parity.modern_detail_taps import (
     running_statistics,
 )
 from parity.modern_taps import CODES, Tensors
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.subject import DetailSetup, Plan, Subject
 from parity.trace import Trace, snapshot
 
@@ -96,6 +97,7 @@ class _Run:
             counted = self._batches_tracked()
             with record_draws() as draws, Calls(self._by_name) as calls:
                 leaked, output = self._run(batch, step)
+                draws.reaches(list(self._networks.model.parameters()))
             self._trace.draws += [{"step": step, **draw} for draw in draws.draws]
             self._put_buffers(step)
             if step == 0:

@@ -11,10 +11,11 @@ from modern.clip import Clip
 from modern.model import evaluating
 from modern.train.step import StepOutput, make_optimizer, update
 from parity.batch import Batch
+from parity.draws import record_draws
 from parity.modern_networks import Networks
 from parity.modern_replay import Replay, clip_of
 from parity.modern_taps import Taps, adam_tensors, parameter_gradients, structure, term_gradients
-from parity.randomness import record_draws, seed_everything
+from parity.randomness import seed_everything
 from parity.subject import Plan, Setup, Subject
 from parity.trace import Trace, snapshot
 
@@ -71,6 +72,7 @@ class ModernSubject:
                 if step == 0 and plan.term_gradients:
                     trace.put("code_gradients", term_gradients(output))
                 update(optimizer, output.losses["all_loss"])
+                draws.reaches([output.losses, list(self._model.parameters())])
             trace.draws += [{"step": step, **draw} for draw in draws.draws]
             if step in (0, plan.steps - 1):
                 trace.put("gradients", parameter_gradients(self._model), step)

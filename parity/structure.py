@@ -33,11 +33,15 @@ def compare_structure(legacy: Trace, modern: Trace, pipeline: str = "coarse") ->
     return [_compare_fact(fact, sides[0].get(fact), sides[1].get(fact), registered.get(fact)) for fact in facts]
 
 
+# States, places and uses are for the ledger: they differ between sides that draw the same.
+_OF_A_DRAW = ("op", "shape", "p", "generator")
+
+
 def _of_a_step(draws: list[dict[str, Any]]) -> list[Any]:
     """What one step draws, if all steps draw alike; else the draws of each step."""
     steps: dict[int, list[dict[str, Any]]] = {}
     for draw in draws:
-        steps.setdefault(draw["step"], []).append({key: value for key, value in draw.items() if key != "step"})
+        steps.setdefault(draw["step"], []).append({key: draw.get(key) for key in _OF_A_DRAW})
     kinds = list(steps.values())
     return kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else kinds
 

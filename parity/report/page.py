@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from parity import ledger
+from parity.draws.record import USES
 from parity.report import charts, format, tables
 
 _FORMATS = ("either", "figure", "quantity", "seconds", "slug", "times", "tone", "value")
@@ -45,7 +47,10 @@ def _environment() -> Environment:
     )
     environment.filters.update({name: getattr(format, name) for name in _FORMATS})
     environment.filters.update(unbroken=_unbroken, over_floor=tables.over_floor, describe_scope=tables.describe_scope)
-    environment.globals.update(symbols=format.SYMBOLS, tally_bar=charts.tally_bar, columns=list(tables.UPDATE_COLUMNS))
+    environment.filters["draw_text"] = ledger.describe
+    environment.globals.update(
+        uses=USES, symbols=format.SYMBOLS, tally_bar=charts.tally_bar, columns=list(tables.UPDATE_COLUMNS)
+    )
     return environment
 
 

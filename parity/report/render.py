@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from parity.files import write_atomically
+from parity.ledger import ledgers_of
 from parity.report import charts, format, tables
 from parity.report.page import SHARED_SCRIPTS, render_page
 from parity.schema import Results, to_json
@@ -37,7 +38,7 @@ def render_report(results: Results) -> str:
         side_checks=tables.side_checks(results),
         losses=tables.loss_tables(results),
         updates=_updates(results),
-        draws={subject: tables.runs(list(draws)) for subject, draws in results.draws.items()},
+        ledgers=ledgers_of(results.draws),
     )
 
 

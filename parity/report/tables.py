@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import Counter
@@ -149,24 +148,6 @@ def _group(module: str, parameters: dict[str, dict[str, Row]]) -> UpdateGroup:
         if any(name == column for name, _ in rows)
     }
     return UpdateGroup(module, ordered, worst(row.verdict for _, row in rows), summary)
-
-
-def runs(draws: list[object]) -> list[tuple[str, int]]:
-    """Consecutive equal random draws as (description, count)."""
-    return [(text, len(list(same))) for text, same in itertools.groupby(map(_draw_text, draws))]
-
-
-def _draw_text(draw: object) -> str:
-    if not isinstance(draw, dict):
-        return str(draw)
-    parts = [f"{key} {_plain(item)}" for key, item in draw.items() if key != "op"]
-    return ", ".join([str(draw.get("op", "draw")), *parts])
-
-
-def _plain(item: object) -> str:
-    if isinstance(item, (list, tuple)):
-        return "\u00d7".join(map(str, item))
-    return f"{item:g}" if isinstance(item, float) else str(item)
 
 
 def describe_scope(scope: dict[str, Any]) -> str:

@@ -92,9 +92,9 @@ def make_results(*, drift: bool = True, keys: int | None = None) -> Results:
             ),
         ],
         draws={
-            name: [{"op": "dropout", "shape": [1, 4, 1024], "p": 0.1}] * 18
-            + [{"op": "dropout", "shape": [1, 127], "p": 0.1}]
-            for name in ("legacy", "modern")
+            name: [{"op": "dropout", "shape": [1, 4, 1024], "p": 0.1, "generator": "cpu"}] * 18
+            + [{"op": "dropout", "shape": [1, 127], "p": 0.1, "generator": "cpu"}]
+            for name in ("legacy (dropout)", "modern (dropout)")
         },
         pictures=[
             picture("Rendering", "Albedo sampled and shaded, as the losses see it.", ball(), ball(shift)),
