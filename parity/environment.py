@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from modern.numerics import CUBLAS, numeric_state, restore_numerics, set_numerics
 
 # Variables that choose kernels, vector widths, thread counts or devices.
 _VARIABLES = (
@@ -29,7 +30,6 @@ _VARIABLES = (
     "PYTHONHASHSEED",
     "PYTORCH_CUDA_ALLOC_CONF",
 )
-_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def fingerprint() -> dict[str, str]:
@@ -61,48 +61,18 @@ def fix_numerics(threads: int = 1, deterministic: bool = True) -> dict[str, str]
         threads: threads inside an operation. With 2 or more, vertex gradients race on the CPU unless `deterministic`.
         deterministic: use deterministic algorithms only.
     """
-    os.environ[_CUBLAS] = ":4096:8"  # read when cuBLAS makes its first handle
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    return {**_switches(), f"variable {_CUBLAS}": os.environ[_CUBLAS]}
+    set_numerics(threads, deterministic=deterministic, warn_only=torch.cuda.is_available())
+    return {**_switches(), f"variable {CUBLAS}": os.environ[CUBLAS]}
 
 
 @contextmanager
 def isolated_numerics(threads: int = 1, deterministic: bool = True) -> Iterator[dict[str, str]]:
     """`fix_numerics` for the length of a `with` block; every switch is put back afterwards, also after an error."""
-    before = _state()
+    before = numeric_state()
     try:
         yield fix_numerics(threads, deterministic)
     finally:
-        _restore(before)
-
-
-def _state() -> dict[str, Any]:
-    return {
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "cudnn": {name: getattr(torch.backends.cudnn, name) for name in ("benchmark", "deterministic", "allow_tf32")},
-        "matmul": torch.get_float32_matmul_precision(),
-        "cublas": os.environ.get(_CUBLAS),
-    }
-
-
-def _restore(state: dict[str, Any]) -> None:
-    torch.set_num_threads(state["threads"])
-    torch.use_deterministic_algorithms(state["deterministic"], warn_only=state["warn_only"])
-    for name, value in state["cudnn"].items():
-        setattr(torch.backends.cudnn, name, value)
-    torch.set_float32_matmul_precision(state["matmul"])
-    if state["cublas"] is None:
-        os.environ.pop(_CUBLAS, None)
-    else:
-        os.environ[_CUBLAS] = state["cublas"]
+        restore_numerics(before)
 
 
 def _version(distribution: str) -> str:
