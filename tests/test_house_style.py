@@ -16,6 +16,8 @@ NEITHER_SIDE = {
     "verdict",
     "perturb",
     "structure",
+    "matching",
+    "ledger",
     "discrepancies",
     "schema",
     "terminal",

@@ -1,13 +1,19 @@
 """Two ledgers aligned: each planted difference is found and said; equal ledgers say nothing but that."""
 
+import ast
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torchvision import transforms
 
+from parity.discrepancies import REGISTRY
 from parity.draws import record_draws
+from parity.files import ROOT
 from parity.ledger import align, sentences
+from parity.structure import _of_a_step
 
 
 def ledger(code):
@@ -129,3 +135,22 @@ def test_legacy_loaders_draw_from_global_generators_and_modern_from_its_own():
         modern = [line.second for line in ledger_.lines if line.second]
         assert modern
         assert all(draw["generator"].startswith("own") for draw in modern), "nothing global moves"
+
+
+def test_the_registered_draws_are_those_of_legacys_picture_transform():
+    """D31: its result is only shown, so every draw is found to reach nothing."""
+    source = ROOT / "legacy" / "AUcGAN" / "decalib" / "trainer_EM_AU_enc_dec_origT_aucGAN.py"
+    calls = [node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call)]
+    compose = next(call for call in calls if ast.unparse(call.func) == "transforms.Compose")
+    transform = eval(ast.unparse(compose), {"transforms": transforms})
+
+    def step():
+        images = torch.rand(3, 3, 16, 16)
+        transform(images)
+        return images.mean()
+
+    draws = ledger(step)[1:]
+    registered = next(entry for entry in REGISTRY if (entry.id, entry.fact) == ("D31", "draws"))
+    assert _of_a_step(draws) == registered.legacy
+    assert {draw["use"] for draw in draws} <= {"no result", "unchanged"}
+    assert [draw["module"] for draw in draws][:3] == ["RandomHorizontalFlip", "RandomRotation", "ColorJitter"]
