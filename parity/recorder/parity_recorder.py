@@ -343,11 +343,11 @@ def rng_digests() -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     """What the numbers depend on besides code and input, as far as this torch can tell."""
-    cudnn, cpu = torch.backends.cudnn, getattr(torch.backends, "cpu", None)
+    cudnn, config = torch.backends.cudnn, torch.__config__.show()
+    build = {"mkl": "Math Kernel Library Version ", "onednn": "MKL-DNN v", "cpu capability": "CPU capability usage: "}
     newer = {
         "matmul precision": getattr(torch, "get_float32_matmul_precision", None),
         "deterministic algorithms": getattr(torch, "are_deterministic_algorithms_enabled", None),
-        "cpu capability": getattr(cpu, "get_cpu_capability", None),
     }
     found = {
         "os": platform.platform(),
@@ -355,11 +355,11 @@ def environment() -> dict[str, str]:
         "torch": str(torch.__version__),
         "numpy": "absent" if numpy is None else numpy.__version__,
         "threads": str(torch.get_num_threads()),
-        "build": " ".join(torch.__config__.show().split("- Build settings")[0].split()),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }
     switches = {"benchmark": "benchmark", "deterministic": "deterministic", "tf32": "allow_tf32"}
     found.update({f"cudnn {name}": str(getattr(cudnn, switch, "unknown")) for name, switch in switches.items()})
+    found.update({name: (config.partition(mark)[2].split() or ["unknown"])[0] for name, mark in build.items()})
     found.update({name: str(question()) for name, question in newer.items() if question is not None})
     found.update({"variable " + name: os.environ[name] for name in _VARIABLES if name in os.environ})
     return dict(sorted(found.items()))
