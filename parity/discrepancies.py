@@ -88,7 +88,7 @@ REGISTRY: tuple[Discrepancy, ...] = (
             for op, count in 2 * [("rand", 1), ("uniform", 1), ("randperm", 4), *[("uniform", 1)] * 5]
         ],
         modern=[],
-        reason="legacy draws a random picture transform twice, to show it and to ignore it; modern draws nothing in a step",
+        reason="legacy draws a picture transform twice, to show it and to ignore it; modern draws nothing in a step",
         since="0.2.0",
     ),
     Discrepancy(

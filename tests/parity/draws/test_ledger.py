@@ -146,7 +146,8 @@ def test_the_registered_draws_are_those_of_legacys_picture_transform():
 
     def step():
         images = torch.rand(3, 3, 16, 16)
-        transform(images)
+        transform(images)  # in training_step
+        transform(images)  # in fit
         return images.mean()
 
     draws = ledger(step)[1:]
