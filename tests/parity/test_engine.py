@@ -108,10 +108,9 @@ def _float(fraction):
 
 
 def _root(fraction):
-    """Square root to 30 digits, of any size."""
-    return (
-        Fraction(math.isqrt(fraction.numerator * 10**60 // fraction.denominator), 10**30) if fraction else Fraction(0)
-    )
+    """Square root to 100 bits, of any size."""
+    bits = 100 + max(0, fraction.denominator.bit_length() - fraction.numerator.bit_length())
+    return Fraction(math.isqrt((fraction.numerator << 2 * bits) // fraction.denominator), 1 << bits)
 
 
 def _check_norms(drift, finite, difference):

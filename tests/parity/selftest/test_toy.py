@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from parity import worker
+from parity.discrepancies import REGISTRY
 from parity.noise import Floor, write_floors
 from parity.selftest import examine as work
 from parity.selftest import pool, spectrum
@@ -70,6 +71,11 @@ SUM = Harmless(
 )
 
 
+def facts(side):
+    """The registered differences of structure; one that neither side shows any more would be drift."""
+    return {entry.fact: getattr(entry, side) for entry in REGISTRY if entry.pipeline == PIPELINE.name}
+
+
 class Toy:
     """A subject of two stages; what it runs is imported when it is built, as the real one's adapters do."""
 
@@ -86,7 +92,7 @@ class Toy:
         return {"shading_images": self.renderer.sh_shading(x["normals"], x["light"])}
 
     def trace(self, batch, plan):
-        found = Trace(subject="modern")
+        found = Trace(subject="modern", structure=facts("modern"))
         for stage in PIPELINE.stages:
             found.put(stage.name, self.replay(stage.name, {key: self.given[at] for key, at in stage.inputs.items()}))
         return found
@@ -104,6 +110,7 @@ def ground(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "recorded_world", lambda spec, trace: trace.tensors | given)
     monkeypatch.setattr(Toy, "given", given)
     trace, spec = Toy().trace(None, None), RunSpec(batch="toy")
+    trace.structure = facts("legacy")
     save_trace(trace, tmp_path / "legacy")
     save_trace(Trace(subject="legacy"), tmp_path / "repeats")
     floors = {key: Floor(1e-7, 1e-6, 0) for key in trace.tensors}
