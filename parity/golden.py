@@ -67,6 +67,9 @@ class Provenance:
     settings: Mapping[str, Any]
 
 
+_BESIDE = ("digests",)  # what a plan asks for beyond the tensors that a golden holds
+
+
 def provenance(
     setup: Setup | DetailSetup, batch: Batch, plan: Plan, tree: str = "", legacy_manifest: Path = LEGACY_MANIFEST
 ) -> Provenance:
@@ -80,7 +83,11 @@ def provenance(
         weights=_digest(given),
         head=_digest({name: value for name, value in vars(setup.head).items() if isinstance(value, Tensor)}),
         batch=batch.digest,
-        settings={"overrides": dict(setup.overrides), "dropout": getattr(setup, "dropout", 0.0), **asdict(plan)},
+        settings={
+            "overrides": dict(setup.overrides),
+            "dropout": getattr(setup, "dropout", 0.0),
+            **{name: value for name, value in asdict(plan).items() if name not in _BESIDE},
+        },
     )
 
 

@@ -1,11 +1,12 @@
 """Goldens: when one is refused, and what a regeneration reports and deletes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from parity import golden
+from parity import golden, worker
 from parity.golden import (
     MAX_BYTES,
     GoldenCorrupt,
@@ -22,9 +23,11 @@ from parity.golden import (
     remove_orphans,
     write_golden,
 )
+from parity.session import Request, usable_batch
 from parity.subject import Plan, Setup
 from parity.trace import Trace
 
+BATCH = "carphone_0040"
 ORIGIN = Provenance(legacy="l", weights="w", head="h", batch="b", settings={"dropout": 0.1, "steps": 1})
 
 
@@ -155,3 +158,22 @@ def test_names_are_safe_for_files():
     assert golden_name(seeded_batch(), "dropout") == "seeded-dropout"
     assert golden_name(seeded_batch("a b/"), "plain") == "seeded-a-b-plain"
     assert golden_folder(device="cpu").parent.name == "golden"
+
+
+def test_what_a_plan_asks_for_beside_the_tensors_makes_no_golden_stale():
+    """A golden recorded before such a wish existed stands for the same tensors."""
+    setup, batch = Setup(weights={}, head=SimpleNamespace()), SimpleNamespace(digest="b")
+    asked = [provenance(setup, batch, Plan(digests=wish)) for wish in (True, False)]
+    assert asked[0] == asked[1] != provenance(setup, batch, Plan(term_gradients=False))
+
+
+@pytest.mark.parametrize("variant", ["eval", "dropout", "detail"])
+def test_the_committed_goldens_are_of_this_tree(variant):
+    if usable_batch(BATCH)[0] != BATCH:
+        pytest.skip("the pixels of the bundled clip cannot be had here")
+    spec = Request().variants(BATCH)[variant]
+    if not golden_folder().is_dir():
+        pytest.skip("no goldens of this platform")
+    batch, tree = worker.batch_of(spec), worker.pipeline_of(spec).tree
+    origin = provenance(worker.setup_of(spec), batch, Plan(steps=spec.steps, seed=spec.seed), tree)
+    load_golden(f"{golden_name(batch, variant)}-{spec.steps}", origin, golden_folder())
