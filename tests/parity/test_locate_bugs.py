@@ -10,7 +10,7 @@ from parity.selftest.planting import planted
 from parity.selftest.session import BUGS
 from parity.session import Request, usable_batch
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 BATCH = "carphone_0040"
 BY_ID = {bug.id: bug for bug in BUGS}
 # Bug -> function that holds the operation (of an optimizer: that builds it).

@@ -10,7 +10,7 @@ from parity.reproduce.words import Word
 from tests.parity.reproduce.test_matrix import toy, words
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_share_the_cells(tmp_path: Path) -> None:
     from distributed import LocalCluster
 

@@ -11,7 +11,7 @@ from parity.reproduce.judge import Judged
 from parity.reproduce.session import Request, reproduce
 from parity.reproduce.words import Word
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def cells(subject: str, names: str, folder: Path, steps: int = 2) -> dict[str, Judged]:

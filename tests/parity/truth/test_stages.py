@@ -14,7 +14,7 @@ from parity.truth.inputs import jittered
 from parity.truth.run import exercised, not_exercised, spec_of
 from parity.truth.schema import Word
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 COARSE = PIPELINES["coarse"]
 SPEC = spec_of(COARSE, "seeded")
 GEOMETRY = ("codes", "flame", "texture", "projection", "normals", "raster", "attributes", "shading", "rendering")
