@@ -52,11 +52,12 @@ def _stage_table(results: Results) -> Table:
     table = Table(title=describe_scope(results.scope), title_justify="left", title_style="bright_black")
     table.box, table.pad_edge = None, False
     alone = any(stage.isolated for stage in results.stages)  # two recordings have no isolated runs
-    for name in ("stage", *(["isolated"] if alone else []), "chained"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("worst tensor", overflow="ellipsis", no_wrap=True, ratio=1)
-    for name in ("relative L2", "floor", "x floor"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("stage", no_wrap=True)
+    for name in [*(["isolated"] if alone else []), "chained"]:
+        table.add_column(name, no_wrap=True, min_width=11)  # a word must stay readable in a narrow window
+    table.add_column("worst tensor", overflow="fold", ratio=1)
+    for name in ("rel. L2", "x floor"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     worst = worst_by_stage(results)
     several = len({stage.pipeline for stage in results.stages}) > 1
     for stage in results.stages:
@@ -72,10 +73,10 @@ def _is_culprit(isolated: Verdict | None) -> bool:
     return isolated is not None and tone(isolated) == "differs"
 
 
-def _figures(row: Row | None) -> tuple[str, str, str, str]:
-    if row is None:
-        return (NONE,) * 4
-    return (f"{row.mode}: {row.tensor}", figure(row.rel_l2), figure(row.floor), times(over_floor(row)))
+def _figures(row: Row | None) -> tuple[str, str, str]:
+    if row is None or row.bitwise:  # where nothing differs there is no worst
+        return (NONE,) * 3
+    return (f"{row.mode}: {row.tensor}", figure(row.rel_l2), times(over_floor(row)))
 
 
 def _print_side_checks(results: Results, console: Console) -> None:
