@@ -7,7 +7,6 @@ from parity.selftest.pool import CannotTell
 from parity.selftest.session import Wanted, selftest
 from parity.selftest.verdicts import Fate
 
-pytestmark = pytest.mark.slow
 COARSE = (
     "c-bgr-kept,c-lid-index,c-adam-eps,c-stray-draw,c-dropout-at-evaluation,c-no-position,c-pi-3.1416,c-joints-matmul"
 )
@@ -15,7 +14,13 @@ DETAIL = "d-condition-order,d-flip-not-detached,d-targets-swapped,d-erosion-3x3,
 DETAIL += ",d-displacements-first"
 
 
-@pytest.mark.parametrize(("pipeline", "names"), [("coarse", COARSE), ("detail", DETAIL)], ids=["coarse", "detail"])
+@pytest.mark.parametrize(
+    ("pipeline", "names"),
+    [
+        pytest.param("coarse", COARSE, id="coarse", marks=pytest.mark.slow),
+        pytest.param("detail", DETAIL, id="detail", marks=pytest.mark.long),
+    ],
+)
 def test_bugs_are_placed_and_harmless_changes_let_through(pipeline, names):
     wanted = Wanted(pipeline=pipeline, only=frozenset(names.split(",")))
     if wanted.specs()[0, "eval" if pipeline == "coarse" else "detail"].batch != wanted.batch:
