@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from parity.cli import REPORTS, command_line
 from parity.cli_calibrate import calibrate
 from parity.cli_compare import compare
 from parity.cli_explain import explain
@@ -25,7 +25,6 @@ from parity.files import ROOT
 from parity.schema import Results
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-REPORTS = ROOT / "reports"
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
@@ -57,7 +56,7 @@ def run(
         full=full,
         threads=threads,
     )
-    results = audit(request, command=_command(), console=Console(stderr=True))
+    results = audit(request, command=command_line(), console=Console(stderr=True))
     publish(results, out, json)
     _show(results)
     Console().print(f"report: {out / 'report.html'}", soft_wrap=True)
@@ -135,10 +134,6 @@ def _show(results: Results) -> None:
     from parity.terminal import print_results
 
     print_results(results, Console())
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "parity", *sys.argv[1:]])
 
 
 def main() -> None:

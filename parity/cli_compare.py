@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from parity.files import ROOT
+from parity.cli import REPORTS, command_line
 from parity.noise import Floors, read_floors, write_floors
 
 Side = Annotated[str, typer.Argument(help="folder of a recording, or legacy[:VARIANT], modern[:VARIANT]")]
@@ -29,7 +27,7 @@ def compare(
     batch: Annotated[str, typer.Option(help="of a subject")] = "carphone_0040",
     steps: Annotated[int, typer.Option(min=1, help="of a subject")] = 1,
     json: Annotated[Path | None, typer.Option(help="also write the results there")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the report")] = ROOT / "reports" / "compare",
+    out: Annotated[Path, typer.Option(help="folder of the report")] = REPORTS / "compare",
 ) -> None:
     """Compare two recordings tensor by tensor in order of calls; writes report.html and results.json.
 
@@ -62,7 +60,7 @@ def compare(
         floor_source="; ".join(sources) or "none given: what is not the same bytes cannot be judged",
         noise_runs=len(noise or ()),
         partial=partial,
-        command=shlex.join(["python", "-m", "parity", *sys.argv[1:]]),
+        command=command_line(),
     )
     results, matching = compare_recordings(one, other, terms)
     out.mkdir(parents=True, exist_ok=True)

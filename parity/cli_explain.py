@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from parity.files import ROOT
-
-REPORTS = ROOT / "reports"
+from parity.cli import REPORTS
 
 
 def explain(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from parity.cli import REPORTS, command_line
 
 
 def pair(
@@ -22,7 +22,6 @@ def pair(
 ) -> None:
     """Audit your own pair of models, operation by operation, and write report.html, results.json and junit.xml."""
     from parity.environment import isolated_numerics
-    from parity.files import ROOT
     from parity.pair.adapter import audit_adapter, load_adapter
     from parity.pair.verdicts import judged
     from parity.session import check_device, progress, publish
@@ -34,10 +33,10 @@ def pair(
     with isolated_numerics(threads), progress(Console(stderr=True), timings) as say:
         with say(f"{loaded.name}: reference and candidate in step, {draws} draws of noise"):
             audit = audit_adapter(loaded, seed=seed, draws=draws, device=device)
-        command = shlex.join(["python", "-m", "parity", *sys.argv[1:]])
+        command = command_line()
         scope = {"batch": str(adapter), "device": device, "seed": seed, "weights": loaded.weights_from}
         results = judged(audit, loaded.name, command=command, scope=scope, timings=timings)
-    folder = out or ROOT / "reports" / f"pair-{loaded.name}"
+    folder = out or REPORTS / f"pair-{loaded.name}"
     publish(results, folder, json)
     print_results(results, Console())
     Console().print(f"report: {folder / 'report.html'}", soft_wrap=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from parity.files import ROOT
+from parity.cli import REPORTS, command_line
 
 
 def reproduce(
@@ -26,7 +24,7 @@ def reproduce(
         str | None, typer.Option(help="address of a Dask scheduler that the cells are spread over")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="also write reproduce.json there")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the page")] = ROOT / "reports",
+    out: Annotated[Path, typer.Option(help="folder of the page")] = REPORTS,
 ) -> None:
     """Switch each cause of variation alone, in fresh processes, and say what moves, where and by how much."""
     from parity.reproduce.cluster import connected
@@ -40,7 +38,7 @@ def reproduce(
     matrix = run(
         request,
         Engine(perform=perform, jobs=jobs, resume=resume),
-        command=shlex.join(["python", "-m", "parity", *sys.argv[1:]]),
+        command=command_line(),
         console=Console(stderr=True),
     )
     publish(matrix, out, json)

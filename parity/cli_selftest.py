@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from parity.files import ROOT
+from parity.cli import REPORTS, command_line
 from parity.pipelines import BOTH, choose
-
-REPORTS = ROOT / "reports"
 
 
 def selftest(
@@ -39,7 +35,7 @@ def selftest(
         seeds=tuple(dict.fromkeys(_number(seed) for seed in seeds.split(","))),
         full=full,
     )
-    command = shlex.join(["python", "-m", "parity", *sys.argv[1:]])
+    command = command_line()
     result = run(wanted, command=command, console=Console(stderr=True), measuring=measure)
     publish(result, out, json)
     print_selftest(result, Console())

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from parity.cli import REPORTS
 from parity.environment import fix_numerics
-from parity.files import ROOT
 
 DEFAULT_STEPS = {"coarse": 50, "detail": 5}  # about 10 minutes on two cores each
 _Count = Annotated[int | None, typer.Option(min=1, help="training steps (default 50 coarse, 5 detail)")]
@@ -25,7 +25,7 @@ def steps(
     processes: Annotated[int, typer.Option(min=1, max=2, help="1 takes half the memory and twice the time")] = 2,
     seed: Annotated[int, typer.Option(help="seed of every generator")] = 0,
     json: Annotated[Path | None, typer.Option(help="also write all figures there")] = None,
-    out: Annotated[Path, typer.Option(help="folder of steps.html and steps.json")] = ROOT / "reports",
+    out: Annotated[Path, typer.Option(help="folder of steps.html and steps.json")] = REPORTS,
 ) -> None:
     """Train both subjects side by side and tell chaos from a bug (10 minutes; interrupted, it goes on where it was)."""
     from parity.batch import SIZE

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from parity.files import ROOT
-
-REPORTS = ROOT / "reports"
+from parity.cli import REPORTS, command_line
 
 
 def truth(
@@ -35,7 +31,7 @@ def truth(
     from parity.truth.schema import write_truth
 
     request = TruthRequest(batch=batch, pipeline=pipeline, stages=stages, inputs=inputs, jobs=jobs)
-    command = shlex.join(["python", "-m", "parity", *sys.argv[1:]])
+    command = command_line()
     results = measure(request, command=command, console=Console(stderr=True))
     out.mkdir(parents=True, exist_ok=True)
     for path in [out / "truth.json", *([json] if json else [])]:
