@@ -18,12 +18,12 @@ from parity.located import Located
 from parity.noise import DRAWS, C
 from parity.pipelines import PIPELINES
 from parity.report.pictures import frame
-from parity.rows import born_there, first_divergence, make_rows
+from parity.rows import born_there, first_divergence, make_rows, stage_words
 from parity.schema import Finding, FloorEvidence, Goldens, Known, Results, Row, Skipped, StageSummary
 from parity.split import split_errors
 from parity.stages import Pipeline, Stage
 from parity.structure import StructuralFinding
-from parity.verdict import Verdict, exit_code, overall, worst
+from parity.verdict import Verdict, exit_code, overall
 
 FULL_ONLY = "only with --full"
 # A platform without goldens still has the live comparison; one that cannot be trusted is said and mended.
@@ -46,7 +46,8 @@ def assemble(
     culprit_note: str = "",
 ) -> Results:
     """Judge all variants together; `stages` (by pipeline) narrows the rows that are shown and judged."""
-    rows = [row for part in evidence for row in make_rows(part) if stages is None or row.stage in stages[row.pipeline]]
+    every = [row for part in evidence for row in make_rows(part)]
+    rows = [row for row in every if stages is None or row.stage in stages[row.pipeline]]
     findings = [(part, finding) for part in evidence for finding in part.structure]
     words = [row.verdict for row in rows] + [finding.verdict for _, finding in findings]
     words += [GOLDEN_WORDS[part.golden.state] for part in evidence]
@@ -91,7 +92,7 @@ def assemble(
         },
         culprit=culprit,
         culprit_note=culprit_note,
-        errors=split_errors([row for part in evidence for row in make_rows(part)]),
+        errors=split_errors(every),
     )
 
 
@@ -164,16 +165,14 @@ def _pipelines(evidence: Sequence[Evidence]) -> list[Pipeline]:
 
 
 def _summary(pipeline: Pipeline, stage: Stage, rows: Sequence[Row]) -> StageSummary:
-    own = [row for row in rows if (row.pipeline, row.stage) == (pipeline.name, stage.name)]
-    verdicts = {mode: [row.verdict for row in own if row.mode == mode] for mode in ("isolated", "chained")}
-    found = {mode: worst(words) if words else None for mode, words in verdicts.items()}
+    isolated, chained = stage_words(rows, pipeline.name, stage.name)
     return StageSummary(
         pipeline=pipeline.name,
         name=stage.name,
         doc=stage.doc,
         unit=stage.unit,
-        isolated=found["isolated"],
-        chained=found["chained"],
+        isolated=isolated,
+        chained=chained,
     )
 
 

@@ -12,7 +12,7 @@ from parity.comparison import Drift
 from parity.matching import Match, Matching, Pass, match
 from parity.noise import C, Floors, widen
 from parity.recording import Recording
-from parity.rows import FIGURES
+from parity.rows import allowance, figures_of
 from parity.schema import Finding, FloorEvidence, Goldens, Results, Row, Skipped, StageSummary
 from parity.side import entries_of
 from parity.summary import stored_tensor
@@ -110,16 +110,12 @@ def _row(reference: Recording, candidate: Recording, pair: Match, stages: Mappin
         mode="chained",
         variant=VARIANT,
         step=int(pair.reference.rpartition("@")[2]) if "@" in pair.reference else 0,
-        shape=list(drift.shape),
         verdict=verdict,
         reason=reason + how,
-        worst_index=list(drift.worst_index) if drift.worst_index is not None else None,
-        floor=floor.rel_l2 if floor else None,
-        bound=C * floor.rel_l2 if floor else None,
-        histogram=drift.histogram,  # type: ignore[arg-type]
         unit="",
         repeat=terms.command,
-        **{name: getattr(drift, name) for name in FIGURES},
+        **figures_of(drift),
+        **allowance(floor, C),
     )
 
 

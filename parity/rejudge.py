@@ -10,9 +10,9 @@ from parity.assemble import GOLDEN_WORDS, answer
 from parity.comparison import Drift
 from parity.noise import Floor, Floors
 from parity.pipelines import PIPELINES
-from parity.rows import first_divergence, floor_key_of, with_causes
+from parity.rows import allowance, first_divergence, floor_key_of, stage_words, with_causes
 from parity.schema import Results, Row, StageSummary
-from parity.verdict import exit_code, judge, overall, worst
+from parity.verdict import exit_code, judge, overall
 
 
 def judged_again(
@@ -78,20 +78,9 @@ def _judged(row: Row, c: float, floor: Floor | None) -> Row:
     if row.mode.startswith("repeat"):
         return row
     verdict, reason = judge(drift_of(row), floor, c)
-    return replace(
-        row,
-        verdict=verdict,
-        reason=reason,
-        floor=floor.rel_l2 if floor else None,
-        bound=c * floor.rel_l2 if floor else None,
-        floor_max_abs=floor.max_abs if floor else None,
-        floor_differing=floor.differing if floor else None,
-        floor_margin=floor.margin if floor else None,
-    )
+    return replace(row, verdict=verdict, reason=reason, **allowance(floor, c))
 
 
 def _summary(stage: StageSummary, rows: list[Row]) -> StageSummary:
-    own = [row for row in rows if (row.pipeline, row.stage) == (stage.pipeline, stage.name)]
-    found = {mode: [row.verdict for row in own if row.mode == mode] for mode in ("isolated", "chained")}
-    words = {mode: worst(verdicts) if verdicts else None for mode, verdicts in found.items()}
-    return replace(stage, isolated=words["isolated"], chained=words["chained"])
+    isolated, chained = stage_words(rows, stage.pipeline, stage.name)
+    return replace(stage, isolated=isolated, chained=chained)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
 from parity.audit import Evidence, floor_name
 from parity.comparison import Drift
 from parity.departures import DEPARTURES
-from parity.noise import C
+from parity.noise import C, Floor
 from parity.pipelines import PIPELINES
 from parity.schema import Row
-from parity.verdict import Verdict, judge
+from parity.verdict import Verdict, judge, worst
 
 CLAIMS = ("isolated", "chained")
 
@@ -96,21 +97,44 @@ def _row(evidence: Evidence, mode: str, key: str, drift: Drift) -> Row:
         mode=mode,  # type: ignore[arg-type]
         variant=evidence.variant,
         step=int(suffix or 0),
-        shape=list(drift.shape),
         verdict=verdict,
         reason=reason,
-        worst_index=list(drift.worst_index) if drift.worst_index is not None else None,
-        floor=floor.rel_l2 if floor else None,
-        bound=C * floor.rel_l2 if floor else None,
-        floor_max_abs=floor.max_abs if floor else None,
-        floor_differing=floor.differing if floor else None,
-        floor_margin=floor.margin if floor else None,
-        histogram=drift.histogram,  # type: ignore[arg-type]
-        slices=[asdict(part) for part in drift.slices],  # type: ignore[misc]
         unit=PIPELINES[evidence.spec.pipeline].by_name[stage].unit,
         repeat=_command(evidence, mode, stage),
-        **{name: getattr(drift, name) for name in FIGURES},
+        **figures_of(drift),
+        **allowance(floor, C),
     )
+
+
+def figures_of(drift: Drift) -> dict[str, Any]:
+    """The fields of a row that hold the figures of its drift."""
+    return {
+        "shape": list(drift.shape),
+        "worst_index": None if drift.worst_index is None else list(drift.worst_index),
+        "histogram": drift.histogram,
+        "slices": [asdict(part) for part in drift.slices],
+        **{name: getattr(drift, name) for name in _FIGURES},
+    }
+
+
+def allowance(floor: Floor | None, c: float) -> dict[str, Any]:
+    """The fields of a row that say what its drift is held against: the noise floor, and c times it."""
+    if floor is None:
+        return dict.fromkeys(("floor", "bound", "floor_max_abs", "floor_differing", "floor_margin"))
+    return {
+        "floor": floor.rel_l2,
+        "bound": c * floor.rel_l2,
+        "floor_max_abs": floor.max_abs,
+        "floor_differing": floor.differing,
+        "floor_margin": floor.margin,
+    }
+
+
+def stage_words(rows: Iterable[Row], pipeline: str, stage: str) -> tuple[Verdict | None, Verdict | None]:
+    """The worst verdict of a stage, isolated and chained; None for what was not run."""
+    own = [row for row in rows if (row.pipeline, row.stage) == (pipeline, stage)]
+    isolated, chained = ([row.verdict for row in own if row.mode == mode] for mode in CLAIMS)
+    return (worst(isolated) if isolated else None), (worst(chained) if chained else None)
 
 
 def _read_after_update(row: Row) -> bool:
@@ -118,7 +142,7 @@ def _read_after_update(row: Row) -> bool:
     return row.mode != "isolated" and PIPELINES[row.pipeline].by_name[row.stage].after_update
 
 
-FIGURES = (
+_FIGURES = (
     *("dtype", "bitwise", "count", "differing", "max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine"),
     *("structural", "layout", "rel_scaled", "margin"),
     *("worst_reference", "worst_candidate"),

@@ -15,7 +15,7 @@ from parity.environment import fingerprint
 from parity.noise import C, Floor
 from parity.pair.audit import PairAudit
 from parity.pair.watch import Cause, Entry
-from parity.rows import FIGURES
+from parity.rows import allowance, figures_of
 from parity.schema import Finding, FloorEvidence, Goldens, Results, Row, Skipped, StageSummary
 from parity.verdict import Verdict, exit_code, judge, overall, worst
 
@@ -139,16 +139,12 @@ def _row(
         mode="chained",
         variant=name,
         step=0,
-        shape=list(drift.shape),
         verdict=verdict,
         reason=reason,
-        worst_index=list(drift.worst_index) if drift.worst_index is not None else None,
-        floor=floor.rel_l2 if floor else None,
-        bound=C * floor.rel_l2 if floor else None,
-        histogram=drift.histogram,  # type: ignore[arg-type]
         unit="",
         repeat=command,
-        **{figure: getattr(drift, figure) for figure in FIGURES},
+        **figures_of(drift),
+        **allowance(floor, C),
     )
 
 
