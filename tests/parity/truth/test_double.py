@@ -44,6 +44,15 @@ def by_hand(model, x):
     return (x.numpy() @ weight.T + bias) * constants + model.plain.numpy() * mask + model.listed[0].numpy()
 
 
+@pytest.fixture
+def _seeded():
+    """The relative bound is near float64's own: chance must not pick a sum that cancels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.mark.usefixtures("_seeded")
 def test_stubborn_code_runs_in_float64():
     x = torch.rand(3, 7).double()
     with doubling():
