@@ -22,13 +22,13 @@ from parity.batch import load_batch
 from parity.comparison import Drift
 from parity.discrete import compare_named
 from parity.environment import platform_key
-from parity.files import CACHE, ROOT, tree_digest
+from parity.files import CACHE, ROOT, prune, tree_digest
 from parity.golden_check import GoldenState, against_golden
 from parity.noise import DRAWS, Floors, read_floors, write_floors
 from parity.pipelines import PIPELINES
 from parity.sources import closure
 from parity.structure import StructuralFinding, compare_structure
-from parity.trace import Trace, load_trace
+from parity.trace import Trace, is_stored, load_trace
 from parity.worker import RunSpec
 
 SUBJECTS = ("legacy", "modern")
@@ -103,14 +103,8 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
     from there; the repeats never come from the cache. The repeat is each side's own loop without taps; a second traced
     run is made where that shows a difference, and, in a fresh process, if `fresh_repeat`.
     """
-    folders = {name: CACHE / "traces" / trace_key(spec, name) for name in SUBJECTS}
     with say(f"{variant}: training steps of both subjects"):
-        jobs = [
-            members.submit(name, worker.trace_to, spec, name, folder)
-            for name, folder in folders.items()
-            if not (folder / "facts.json").exists()
-        ]
-        _wait(jobs)
+        folders = traced(spec, members)
     if fresh_repeat:
         members.fresh()
     extra = {name: CACHE / "replays" / f"{folder.name}" for name, folder in folders.items()}
@@ -133,7 +127,7 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
         drifts |= golden.result().drifts
     for folder in extra.values():
         shutil.rmtree(folder, ignore_errors=True)
-    _prune(CACHE / "traces", keep=set(folders.values()))
+    prune(CACHE / "traces", KEPT_TRACES, keep=folders.values())
     return Evidence(
         spec=spec,
         variant=variant,
@@ -147,6 +141,19 @@ def gather(spec: RunSpec, *, members: Crew, say: Say, variant: str, fresh_repeat
         ],
         golden=golden.result(),
     )
+
+
+def traced(spec: RunSpec, members: Crew, names: Sequence[str] = SUBJECTS) -> dict[str, Path]:
+    """Where the stored traces of `names` are; those that are missing are made, each in its own process."""
+    folders = {name: trace_place(spec, name) for name in names}
+    missing = {name: folder for name, folder in folders.items() if not is_stored(folder)}
+    _wait([members.submit(name, worker.trace_to, spec, name, folder) for name, folder in missing.items()])
+    return folders
+
+
+def trace_place(spec: RunSpec, name: str) -> Path:
+    """Where the trace of a subject is kept, whether or not it was made yet."""
+    return CACHE / "traces" / trace_key(spec, name)
 
 
 def _repeat(
@@ -182,12 +189,6 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
     }
     for drifts in evidence.golden.drifts.values():
         needed["chained"] |= _unequal(drifts)
-    # What cannot be replayed (running statistics) has no stored floor: it must not send everything else to be measured.
-    stages = PIPELINES[evidence.spec.pipeline].stages
-    replayable = {stage.name for stage in stages if stage.inputs or stage.gradients}
-    needed = {
-        mode: {key for key in keys if "@" in key or key.split("/")[0] in replayable} for mode, keys in needed.items()
-    }
     if not everything and not any(needed.values()):
         return
     key, committed = floor_key(evidence.spec), committed_floors(evidence.spec, evidence.variant)
@@ -308,11 +309,3 @@ def _unequal(drifts: dict[str, Drift]) -> set[str]:
 def _wait(jobs: list[Future[Any]]) -> None:
     for job in jobs:
         job.result()
-
-
-def _prune(folder: Path, keep: set[Path]) -> None:
-    """Drop the oldest cached traces beyond `KEPT_TRACES`; those of this run stay."""
-    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in entries[:-KEPT_TRACES]:
-        if path not in keep:
-            shutil.rmtree(path, ignore_errors=True)

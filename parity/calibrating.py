@@ -14,13 +14,14 @@ from unittest import mock
 import torch
 
 from parity import worker
-from parity.audit import Say, committed_floors, trace_key
+from parity.audit import Say, committed_floors, trace_place
 from parity.calibration import CAUSES, Calibration, Cause, calibrate
 from parity.comparison import Drift
 from parity.environment import platform_key
-from parity.files import CACHE, ROOT
+from parity.files import ROOT
 from parity.noise import DRAWS, Floor, read_floors
 from parity.pipelines import PIPELINES
+from parity.trace import is_stored
 from parity.worker import RunSpec
 
 FRESH = 8  # draws that had no part in the stored floors
@@ -44,8 +45,8 @@ def measure(spec: RunSpec, variant: str, say: Say, causes: Sequence[Cause] = CAU
             f"{path}: no stored floors of {variant}; run python -m parity floor --batch {spec.batch}"
         )
     floors = read_floors(path)[0]["isolated"]
-    reference = CACHE / "traces" / trace_key(spec, "legacy")
-    if not (reference / "facts.json").exists():
+    reference = trace_place(spec, "legacy")
+    if not is_stored(reference):
         with say(f"{variant}: reference run of legacy"):
             _fresh(Cause(name="reference"), worker.trace_to, spec, "legacy", reference)
     drifts: dict[str, dict[str, Drift]] = {}

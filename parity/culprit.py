@@ -34,7 +34,7 @@ def locate(
     Args:
         spec: the run.
         stage: a stage that can be replayed (`Stage.isolated`).
-        reference: folder of legacy's stored trace (`CACHE / "traces" / trace_key(spec, "legacy")`).
+        reference: folder of legacy's stored trace (`audit.trace_place(spec, "legacy")`).
         tensors: results of the stage that drift, without the stage's name; by default those beyond C times the floor
             of this replay, or if there are none, those that are not the same bytes.
         legacy: legacy's tape, if the caller has it.

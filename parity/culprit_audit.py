@@ -11,6 +11,7 @@ from parity.audit import Crew, Evidence, Say
 from parity.located import Located
 from parity.rows import first_divergence, make_rows
 from parity.schema import Row
+from parity.trace import is_stored
 from parity.verdict import Verdict
 from parity.worker import RunSpec, pipeline_of
 
@@ -41,7 +42,7 @@ def search(
     spec: RunSpec, stage: str, reference: Path, tensors: Sequence[str], members: Crew
 ) -> tuple[Located | None, str]:
     """`culprit.locate` with each side in its own process; None and the reason where nothing is found in time."""
-    if not (reference / "facts.json").exists():
+    if not is_stored(reference):
         return None, "the recordings of this run are gone; run the audit again"
     try:
         members.submit("legacy", culprit.prepare, spec, stage, reference).result(LIMIT)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from parity.audit import crew, trace_key
+from parity.audit import crew, trace_place
 from parity.culprit_audit import drifting_tensors, search
-from parity.files import CACHE
 from parity.schema import Results, Row
 from parity.session import Request, progress
+from parity.trace import is_stored
 from parity.worker import RunSpec, pipeline_of
 
 
@@ -29,8 +29,8 @@ def operation_lines(results: Results, name: str, console: Console) -> Iterator[s
 
 def _of_variant(results: Results, row: Row, console: Console) -> Iterator[str]:
     spec = spec_of(results, row)
-    reference = CACHE / "traces" / trace_key(spec, "legacy")
-    if not (reference / "facts.json").exists():
+    reference = trace_place(spec, "legacy")
+    if not is_stored(reference):
         yield f"operation: not searched for, the recordings of this run are gone; make them with: {results.command}"
         return
     if not pipeline_of(spec).by_name[row.stage].isolated:

@@ -1,8 +1,9 @@
-"""Small file helpers: atomic writes and digests of source trees."""
+"""Small file helpers: atomic writes, digests of source trees, a bound on what a cache keeps."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,3 +27,12 @@ def tree_digest(places: Iterable[Path], suffixes: tuple[str, ...] = (".py", ".ym
             if path.suffix in suffixes and "__pycache__" not in path.parts:
                 digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def prune(folder: Path, most: int, keep: Iterable[Path] = ()) -> None:
+    """Drop the oldest folders in `folder` beyond `most`; those of `keep` stay."""
+    kept = set(keep)
+    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in entries[:-most]:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)

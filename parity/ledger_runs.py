@@ -13,10 +13,9 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from parity import worker
-from parity.audit import SUBJECTS, crew, trace_key
+from parity.audit import SUBJECTS, crew, traced
 from parity.draws import record_draws
-from parity.files import CACHE, write_atomically
+from parity.files import write_atomically
 from parity.ledger import Ledger, ledger_of
 from parity.pipelines import choose
 from parity.randomness import seed_everything
@@ -37,17 +36,10 @@ def step_ledgers(
     ledgers, words = [], []
     with crew() as members, progress(console, {}) as say:
         for variant, spec in request.variants(name).items():
-            folders = [CACHE / "traces" / trace_key(spec, subject) for subject in SUBJECTS]
             with say(f"{variant}: training steps of both subjects"):
-                jobs = [
-                    members.submit(subject, worker.trace_to, spec, subject, folder)
-                    for subject, folder in zip(SUBJECTS, folders, strict=True)
-                    if not (folder / "facts.json").exists()
-                ]
-                for job in jobs:
-                    job.result()
+                folders = traced(spec, members)
             members.fresh()
-            one, other = (load_trace(folder) for folder in folders)
+            one, other = (load_trace(folders[subject]) for subject in SUBJECTS)
             ledgers.append(ledger_of(f"{spec.pipeline}, {variant}: the step", one.draws, other.draws, SUBJECTS))
             findings = compare_structure(one, other, spec.pipeline)
             words += [finding.verdict for finding in findings if finding.name == "draws"]

@@ -7,11 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from parity.files import CACHE
 from parity.matching import OWN, Entry
 from parity.pipelines import PIPELINES, pipeline_of
 from parity.recording import Recording, RecordingMissing, read_recording
-from parity.trace import Trace, load_trace
+from parity.trace import Trace, is_stored, load_trace
 
 SUBJECTS = ("legacy", "modern")
 # What a stage of a subject yields, by the last part of the stage's name; the recorder says it itself.
@@ -71,17 +70,15 @@ def _entry(name: str, about: dict[str, Any]) -> Entry:
 
 
 def _traced(subject: str, variant: str, batch: str, steps: int, console: Console) -> Trace:
-    from parity.audit import crew, trace_key
+    from parity.audit import crew, trace_place, traced
     from parity.session import Request, progress
-    from parity.worker import trace_to
 
     known = [name for pipeline in PIPELINES.values() for name in pipeline.variants]
     if variant not in known:
         raise ValueError(f"{subject}:{variant}: unknown variant; known: {', '.join(known)}")
     request = Request(batch=batch, pipeline=pipeline_of(variant).name, steps=steps)
     spec = request.variants(batch)[variant]
-    folder = CACHE / "traces" / trace_key(spec, subject)
-    if not (folder / "facts.json").exists():
+    if not is_stored(trace_place(spec, subject)):
         with crew() as members, progress(console, {}) as say, say(f"{subject}:{variant}: training step"):
-            members.submit(subject, trace_to, spec, subject, folder).result()
-    return load_trace(folder)
+            traced(spec, members, (subject,))
+    return load_trace(trace_place(spec, subject))

@@ -8,15 +8,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from parity.audit import crew, trace_key
-from parity.files import CACHE
+from parity.audit import crew, traced
 from parity.golden import diff_goldens, golden_folder, golden_index, refuse_altered_legacy, remove_orphans
 from parity.golden_check import name_of, record_golden
 from parity.pipelines import PIPELINES
 from parity.schema import Results, Row
 from parity.session import Request, audit, progress, usable_batch
 from parity.verdict import SAME
-from parity.worker import trace_to
 
 MODES = ("isolated", "chained", "repeat:legacy", "repeat:modern", "golden:legacy", "golden:modern")
 BUNDLED = ("carphone_0040",)
@@ -66,10 +64,8 @@ def record(request: Request, console: Console) -> pd.DataFrame:
     before, written = golden_index(folder), set()
     with crew() as members, progress(console, {}) as say:
         for variant, spec in request.variants(batch).items():
-            place = CACHE / "traces" / trace_key(spec, "legacy")
             with say(f"recording golden {name_of(spec, variant)}"):
-                if not (place / "facts.json").exists():
-                    members.submit("legacy", trace_to, spec, "legacy", place).result()
+                place = traced(spec, members, ("legacy",))["legacy"]
                 written.add(members.submit("legacy", record_golden, spec, variant, place).result().stem)
     after = golden_index(folder)
     told = diff_goldens(before, after)

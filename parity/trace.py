@@ -19,6 +19,9 @@ def snapshot(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().clone()
 
 
+_FACTS = "facts.json"  # written last: a folder that holds it is complete
+
+
 @dataclass(kw_only=True)
 class Trace:
     """Recorded tensors of one run.
@@ -94,10 +97,15 @@ def save_trace(trace: Trace, folder: Path) -> None:
             "leftovers": trace.leftovers,
             "resources": trace.resources,
         }
-        (part / "facts.json").write_text(json.dumps(facts))
+        (part / _FACTS).write_text(json.dumps(facts))
         if folder.exists():
             shutil.rmtree(folder)
         part.replace(folder)
+
+
+def is_stored(folder: Path) -> bool:
+    """Whether a complete trace lies at `folder`."""
+    return (folder / _FACTS).exists()
 
 
 def load_trace(folder: Path) -> Trace:
@@ -106,7 +114,7 @@ def load_trace(folder: Path) -> Trace:
     Raises:
         FileNotFoundError: no complete trace at `folder`.
     """
-    facts = json.loads((folder / "facts.json").read_text())
+    facts = json.loads((folder / _FACTS).read_text())
     tensors = load_file(folder / "tensors.safetensors")
     return Trace(
         subject=facts["subject"],

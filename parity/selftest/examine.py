@@ -34,7 +34,7 @@ from parity.selftest.spectrum import read as read_spectrum
 from parity.stages import Stage
 from parity.structure import compare_structure
 from parity.subject import Plan
-from parity.trace import Trace, load_trace
+from parity.trace import Trace, is_stored, load_trace
 from parity.updates import UPDATES, repeated_update
 from parity.verdict import Verdict, excess, judge
 
@@ -231,6 +231,6 @@ def _stored(folder: Path) -> Trace:
 
 def prepare_repeats(ground: Ground) -> Path:
     """Legacy's further replays (several updates, predictions before the update), kept beside its trace."""
-    if not (ground.repeats / "facts.json").exists():
+    if not is_stored(ground.repeats):
         worker.replays_to(ground.spec, "legacy", ground.reference, ground.repeats)
     return ground.repeats

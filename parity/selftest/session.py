@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from parity import worker
-from parity.audit import CACHE, committed_floors, crew, floor_facts, floor_key, measure, trace_key
+from parity.audit import CACHE, committed_floors, crew, floor_facts, floor_key, measure, trace_key, trace_place, traced
 from parity.environment import fingerprint
 from parity.noise import C, read_floors, write_floors
 from parity.selftest import examine as work
@@ -28,6 +28,7 @@ from parity.selftest.pool import KEPT, CannotTell, run_tasks
 from parity.selftest.sensitivity import smallest_errors
 from parity.selftest.verdicts import SelfTest, answer, exit_code, failures, judge_bug, judge_harmless, tails
 from parity.session import Request, usable_batch
+from parity.trace import is_stored
 from parity.worker import RunSpec
 
 BUGS: tuple[Bug, ...] = (*COARSE_BUGS, *DETAIL_BUGS)
@@ -89,7 +90,7 @@ def task_of(item: Bug | Harmless, full: bool) -> Task:
 
 def ground_of(spec: RunSpec, variant: str) -> Ground:
     """Where everything that a variant is held against lies, or will lie."""
-    trace = CACHE / "traces" / trace_key(spec, "legacy")
+    trace = trace_place(spec, "legacy")
     return Ground(
         spec=spec,
         variant=variant,
@@ -117,12 +118,12 @@ def usable_floors(spec: RunSpec, variant: str) -> Path:
 def prepare(grounds: Sequence[Ground], note: Note) -> None:
     """Make what is missing: legacy's traces and further replays, and what each stage of modern runs."""
     for ground in grounds:
-        for missing, name, job in (
-            (ground.reference / "facts.json", "legacy's training step", worker.trace_to),
-            (ground.repeats / "facts.json", "legacy's repeated updates", work.prepare_repeats),
-            (ground.spectrum, "what each stage runs", record_spectrum),
+        for there, name, job in (
+            (is_stored(ground.reference), "legacy's training step", worker.trace_to),
+            (is_stored(ground.repeats), "legacy's repeated updates", work.prepare_repeats),
+            (ground.spectrum.exists(), "what each stage runs", record_spectrum),
         ):
-            if missing.exists():
+            if there:
                 continue
             note(f"{ground.variant}, seed {ground.spec.seed}: {name}")
             arguments = (ground.spec, "legacy", ground.reference) if job is worker.trace_to else (ground,)
@@ -132,11 +133,10 @@ def prepare(grounds: Sequence[Ground], note: Note) -> None:
 
 def measure_floors(spec: RunSpec, note: Note) -> None:
     """Measure all noise floors of a run that has none and keep them in the cache: minutes to an hour."""
-    reference = CACHE / "traces" / trace_key(spec, "legacy")
     with crew() as members:
-        if not (reference / "facts.json").exists():
+        if not is_stored(trace_place(spec, "legacy")):
             note(f"{spec.pipeline}, seed {spec.seed}: legacy's training step")
-            members.submit("legacy", worker.trace_to, spec, "legacy", reference).result()
+        reference = traced(spec, members, ("legacy",))["legacy"]
         note(f"{spec.pipeline}, seed {spec.seed}: noise floors")
         floors = measure(spec, reference, {"isolated": set(), "chained": set()}, members, everything=True)
     write_floors(CACHE / "floors" / f"{floor_key(spec)}.json", floors, floor_facts(spec))

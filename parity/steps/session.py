@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from parity.audit import Crew, crew, trace_key
 from parity.environment import platform_key
-from parity.files import CACHE, tree_digest
+from parity.files import CACHE, prune, tree_digest
 from parity.sources import closure
 from parity.steps.arms import FIRST_STEPS, Arm, arms
 from parity.steps.curve import read_curve
@@ -68,7 +67,7 @@ def compare_steps(
     folders = {arm.name: _folder(spec, arm, pixels) for arm in planned}
     with crew() as members:
         paths = _run(spec, planned, lengths, folders, pixels, members, console, _PROCESSES[:processes])
-    _prune(CACHE / "steps", keep={folder.parent for folder in folders.values()})
+    prune(CACHE / "steps", KEPT_RUNS, keep={folder.parent for folder in folders.values()})
     curves = {name: read_curve(path).first(lengths[name]) for name, path in paths.items()}
     reference = curves["legacy"]
     distances = {name: distance(curve, reference) for name, curve in curves.items() if name != "legacy"}
@@ -149,10 +148,3 @@ def _totals(names: Sequence[str], losses: Sequence[Any]) -> list[float]:
     """The sum of a step's losses as the subject reports it."""
     index = next(place for place, name in enumerate(names) if name.endswith("all_loss"))
     return [float(values[index]) for values in losses]
-
-
-def _prune(folder: Path, keep: set[Path]) -> None:
-    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in entries[:-KEPT_RUNS]:
-        if path not in keep:
-            shutil.rmtree(path, ignore_errors=True)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from parity import worker
-from parity.audit import Crew, crew, trace_key
+from parity.audit import Crew, crew, trace_key, trace_place
 from parity.environment import fingerprint, platform_key
 from parity.files import CACHE, tree_digest
 from parity.noise import DRAWS
@@ -27,6 +27,7 @@ from parity.schema import Skipped
 from parity.session import usable_batch
 from parity.sources import closure
 from parity.stages import Pipeline
+from parity.trace import is_stored
 from parity.truth import work
 from parity.truth.assemble import answer, collect, exit_code, make_rows, with_floor
 from parity.truth.schema import TruthResults, TruthRow, Word
@@ -133,8 +134,8 @@ def not_exercised(pipeline: Pipeline, asked: tuple[str, ...]) -> list[Skipped]:
 def _measure_pipeline(
     spec: RunSpec, folder: Path, wanted: tuple[str, ...], request: TruthRequest, members: Crew, bar: _Bar
 ) -> list[Mapping[str, Any]]:
-    reference = CACHE / "traces" / trace_key(spec, "legacy")
-    if not (reference / "facts.json").exists():
+    reference = trace_place(spec, "legacy")
+    if not is_stored(reference):
         bar.say(f"{spec.pipeline}: legacy's training step")
         members.submit("process 0", worker.trace_to, spec, "legacy", reference).result()
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +154,7 @@ def _floored(row: TruthRow, spec: RunSpec, members: Crew) -> TruthRow:
     """Measure the noise floor of what came out farther, and only of that."""
     if row.word is not Word.FARTHER:
         return row
-    reference = CACHE / "traces" / trace_key(spec, "legacy")
+    reference = trace_place(spec, "legacy")
     floors = members.submit("process 0", work.stage_floor, spec, reference, row.stage, range(DRAWS)).result()
     return with_floor(row, floors[row.quantity])
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from parity import explain_replay
 from parity.explain import explain_stage
 from parity.explain_replay import operation_lines
+from parity.trace import Trace, save_trace
 from tests.parity.report.sample import located, make_results
 
 CONSOLE = Console(quiet=True)
@@ -23,7 +24,7 @@ def test_the_split_of_the_error_is_told(results):
 
 
 def test_recordings_that_are_gone_are_said_with_the_command_that_makes_them(results, monkeypatch, tmp_path):
-    monkeypatch.setattr(explain_replay, "CACHE", tmp_path)
+    monkeypatch.setattr(explain_replay, "trace_place", lambda spec, name: tmp_path / "trace")
     (line, *_) = operation_lines(results, "texture", CONSOLE)
     assert line.endswith(f"the recordings of this run are gone; make them with: {results.command}")
 
@@ -40,10 +41,8 @@ def test_the_operation_is_told_for_each_variant_that_differs(results, monkeypatc
         return located(), ""
 
     monkeypatch.setattr(explain_replay, "search", search)
-    monkeypatch.setattr(explain_replay, "CACHE", tmp_path)
-    monkeypatch.setattr(explain_replay, "trace_key", lambda spec, name: "trace")
-    (tmp_path / "traces" / "trace").mkdir(parents=True)
-    (tmp_path / "traces" / "trace" / "facts.json").touch()
+    monkeypatch.setattr(explain_replay, "trace_place", lambda spec, name: tmp_path / "trace")
+    save_trace(Trace(subject="legacy"), tmp_path / "trace")
     lines = list(operation_lines(results, "texture", CONSOLE))
     assert asked[0] == (0.0, "texture", ["albedo"])
     assert "modern/texture.py:52" in lines[1]
