@@ -37,7 +37,6 @@ def parity(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def reproduce(session: nox.Session) -> None:
     """Switch every cause of variation alone, both forks and modern (half an hour; takes finished cells up again)."""
-    """Switch every cause of variation alone, both forks and modern (half an hour, resumable)."""
     session.run(python(session), "-m", "parity", "reproduce", "--resume", *session.posargs, external=True)
 
 

@@ -87,7 +87,7 @@ def ratio(drift: Drift, floor: Floor) -> float:
         return 0.0
     if drift.structural:
         return float("inf")
-    if drift.mean_signed is None and drift.histogram is None:  # exact tensors are judged by how many elements flip
+    if drift.exact:
         return _over(drift.differing, floor.differing)
     return max(_over(drift.rel_l2 or 0.0, floor.rel_l2), _over(drift.max_abs or 0.0, floor.max_abs))
 

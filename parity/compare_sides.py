@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from parity.compare_structure import compare_settings
@@ -17,10 +18,11 @@ from parity.schema import Finding, FloorEvidence, Goldens, Results, Row, Skipped
 from parity.side import entries_of
 from parity.summary import stored_tensor
 from parity.verdict import SAME, Verdict, exit_code, judge, overall, worst
+from parity.wording import listed
 
 PIPELINE, VARIANT = "recording", "recorded"
 _MOST_STAGES = 30
-_SHOWN = 12  # names in one sentence
+_listed = partial(listed, most=12)  # names in one sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +160,6 @@ _PASSES: Mapping[Pass, str] = {"manual": "by the map", "exact": "by equal names"
 
 def _matched(matching: Matching) -> Verdict:
     return Verdict.IDENTICAL if matching.matches else Verdict.MISSING
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching, first: Row | None) -> str:

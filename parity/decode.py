@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+Record = TypeVar("Record")
 _NON_FINITE = ("inf", "-inf", "nan")
 
 
@@ -41,6 +44,35 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(_one_of([member.value for member in kind], value, where))
     return _decode_scalar(kind, value, where)
+
+
+def parsed(path: Path, again: str) -> Any:
+    """What a JSON file holds; `again` says how it is made.
+
+    Raises:
+        FileNotFoundError: none there.
+        ValueError: not a complete JSON file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a complete JSON file ({error}); {again}") from error
+
+
+def read_record(kind: type[Record], path: Path, schema: int, command: str) -> Record:
+    """Read a JSON file that holds a `kind` of this schema; `command` writes it.
+
+    Raises:
+        FileNotFoundError: none there.
+        ValueError: not JSON, of another schema, or a field of a wrong type; the message says where.
+    """
+    again = f"run `{command}` again"
+    document = parsed(path, again)
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema:
+        raise ValueError(f"{path}: schema is {found!r}, this version reads {schema}; {again}")
+    record: Record = decode(kind, document, path.stem)
+    return record
 
 
 def _decode_record(kind: Any, value: Any, where: str) -> Any:

@@ -9,10 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
 
+from fixtures.clip_tree import write_clip
 from parity.audit import SUBJECTS, crew, traced
 from parity.draws import record_draws
 from parity.files import write_atomically
@@ -50,7 +49,7 @@ def data_ledgers(pipeline: str, seed: int) -> list[Ledger]:
     """What making the loader of each side and fetching one epoch of a few small clips draws, without workers."""
     found = []
     with TemporaryDirectory(prefix="clips-") as scratch:
-        clips = [write_clip(Path(scratch) / f"clip{index}", index) for index in range(_CLIPS)]
+        clips = [write_clip(Path(scratch) / f"clip{index}", _FRAMES) for index in range(_CLIPS)]
         for part in choose(pipeline):
             sides = []
             for subject in SUBJECTS:
@@ -61,22 +60,6 @@ def data_ledgers(pipeline: str, seed: int) -> list[Ledger]:
                 sides.append([{"step": 0, **draw} for draw in log.draws])
             found.append(ledger_of(f"{part.name}: an epoch of {_CLIPS} clips", sides[0], sides[1], SUBJECTS))
     return found
-
-
-def write_clip(folder: Path, number: int) -> Path:
-    """A clip of five frames in the lab's layout (images, kpts, kpts_dense, masks), made of numbers."""
-    values = np.random.default_rng(number)
-    for kind in ("images", "kpts", "kpts_dense", "masks"):
-        (folder / kind).mkdir(parents=True)
-    for index in range(_FRAMES):
-        name = f"{index:04d}"
-        pixels = values.integers(0, 256, (224, 224, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
-        for kind, count in (("kpts", 68), ("kpts_dense", 478)):
-            points = np.concatenate([values.uniform(-0.7, 0.7, (count, 2)), np.ones((count, 1))], axis=1)
-            np.save(folder / kind / f"{name}.npy", points.astype(np.float32))
-        np.save(folder / "masks" / f"{name}.npy", values.integers(0, 14, (224, 224)))
-    return folder
 
 
 def write_ledgers(path: Path, ledgers: Sequence[Ledger]) -> None:

@@ -101,13 +101,7 @@ def _data(run: Run, place: Place) -> Iterator[None]:
         if names:
             stack.enter_context(mock.patch.object(module, "random", chance.OtherRandom(names)))
         if "workers" in run.unseeded:
-            trainer = import_legacy_detail("trainer_EM_AU_enc_dec_origT_aucGAN")
-            loader = trainer.DataLoader
-
-            def unseeded(*args: Any, **kwargs: Any) -> Any:
-                return loader(*args, worker_init_fn=chance.unseeded_worker, **kwargs)
-
-            stack.enter_context(mock.patch.object(trainer, "DataLoader", unseeded))
+            stack.enter_context(chance.unseeded_workers(import_legacy_detail("trainer_EM_AU_enc_dec_origT_aucGAN")))
         yield
 
 

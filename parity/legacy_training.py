@@ -123,13 +123,7 @@ def _order(run: Run) -> Iterator[None]:
 
             stack.enter_context(mock.patch.object(torch, "randperm", randperm))
         if "workers" in run.unseeded:
-            trainer = import_legacy("trainer_Video_OnlyExpress")
-            loader = trainer.DataLoader
-
-            def unseeded(*args: Any, **kwargs: Any) -> Any:
-                return loader(*args, worker_init_fn=chance.unseeded_worker, **kwargs)
-
-            stack.enter_context(mock.patch.object(trainer, "DataLoader", unseeded))
+            stack.enter_context(chance.unseeded_workers(import_legacy("trainer_Video_OnlyExpress")))
         yield
 
 

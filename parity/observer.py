@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from parity.aftermath import unequal
 from parity.comparison import Drift
 from parity.structure import StructuralFinding
 from parity.verdict import Verdict
+from parity.wording import listed
 
 PREFIX = "observer"
 RETURNED = "returned losses and outputs"
@@ -49,24 +51,24 @@ def findings(subject: str, observation: Observation, *, repeats: bool | None = N
         observation: of that run.
         repeats: whether two traced runs were the same bytes; None if that was not tried.
     """
-    unequal = [name for name, drift in observation.returned.items() if not drift.bitwise]
-    found = [_finding(subject, RETURNED, len(observation.returned), unequal, repeats)]
+    moved = [name for name, drift in observation.returned.items() if not drift.bitwise]
+    found = [_finding(subject, RETURNED, len(observation.returned), moved, repeats)]
+    differing = unequal(observation.traced, observation.bare)
     for kind in KINDS:
         names = {name for name in observation.traced.keys() | observation.bare.keys() if name.startswith(f"{kind}/")}
-        unequal = [name for name in sorted(names) if observation.traced.get(name) != observation.bare.get(name)]
-        found.append(_finding(subject, kind, len(names), unequal, repeats))
+        found.append(_finding(subject, kind, len(names), [name for name in differing if name in names], repeats))
     return [*found, _leftovers(subject, observation.leftovers)]
 
 
-def _finding(subject: str, kind: str, count: int, unequal: Sequence[str], repeats: bool | None) -> StructuralFinding:
+def _finding(subject: str, kind: str, count: int, differing: Sequence[str], repeats: bool | None) -> StructuralFinding:
     name = f"{PREFIX}, {subject}: {kind}"
     if not count:
         detail = "nothing of this kind in either run"
         return StructuralFinding(name=name, verdict=Verdict.NOT_EXERCISED, detail=detail)
-    if not unequal:
+    if not differing:
         detail = f"{count} with the same bytes, whether the audit's taps are on or off"
         return StructuralFinding(name=name, verdict=Verdict.IDENTICAL, detail=detail)
-    seen = f"{len(unequal)} of {count} differ between the traced and the bare run: {_listed(unequal)}"
+    seen = f"{len(differing)} of {count} differ between the traced and the bare run: {listed(differing, _SHOWN)}"
     if repeats is False:
         detail = f"{seen}; two traced runs differ as well, so this side does not repeat itself here"
         return StructuralFinding(name=name, verdict=Verdict.UNSTABLE, detail=detail)
@@ -81,12 +83,7 @@ def _leftovers(subject: str, leftovers: Mapping[str, Sequence[str]]) -> Structur
         detail = "nothing was looked at"
         return StructuralFinding(name=name, verdict=Verdict.NOT_EXERCISED, detail=detail)
     if places:
-        detail = f"{len(places)} left behind: {_listed(places)}"
+        detail = f"{len(places)} left behind: {listed(places, _SHOWN)}"
         return StructuralFinding(name=name, verdict=Verdict.DRIFT, detail=detail)
     detail = f"as before, after {' and '.join(leftovers)}"
     return StructuralFinding(name=name, verdict=Verdict.IDENTICAL, detail=detail)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

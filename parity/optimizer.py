@@ -16,6 +16,7 @@ from torch import Tensor
 
 from parity.noise import C
 from parity.optimizer_watch import UNNAMED, Update
+from parity.wording import listed
 
 # Ingredient -> settings that enter it, in the order in which an update computes.
 INGREDIENTS: Mapping[str, tuple[str, ...]] = {
@@ -174,7 +175,7 @@ def _ownership(legacy: Update, modern: Update) -> list[str]:
     for word, odd in (("missing", set(old) - set(new)), ("extra", set(new) - set(old))):
         odd = odd - {UNNAMED}
         if odd:
-            found.append(f"{len(odd)} parameter{'s' * (len(odd) > 1)} {word}: {_listed(sorted(odd))}")
+            found.append(f"{len(odd)} parameter{'s' * (len(odd) > 1)} {word}: {listed(sorted(odd), 3)}")
     if unknown := new.count(UNNAMED) - old.count(UNNAMED):
         found.append(f"{abs(unknown)} {'more' if unknown > 0 else 'fewer'} unknown parameters than legacy")
     if len(set(new)) + new.count(UNNAMED) - (UNNAMED in new) != len(new):
@@ -215,10 +216,6 @@ def _sentence(ownership: tuple[str, ...], settings: tuple[str, ...], parts: tupl
     elif settings:
         said.append(f"{'; '.join(settings)}, without effect on this update")
     return "; ".join(said) or "every ingredient agrees"
-
-
-def _listed(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _shown(value: Any) -> str:

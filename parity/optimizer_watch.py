@@ -19,6 +19,7 @@ from torch.optim.optimizer import (
 )
 
 from parity.files import write_atomically
+from parity.fingerprint import fingerprint
 from parity.ops import places
 
 SETTINGS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "momentum", "nesterov")
@@ -70,9 +71,8 @@ def watched_update(inputs: Mapping[str, Tensor]) -> Iterator[list[Update]]:
             active = [parameter for parameter in group["params"] if parameter.grad is not None]
             idle += len(group["params"]) - len(active)
             for parameter in active:
-                names[id(parameter)] = next(iter(waiting.get(_content(parameter, parameter.grad), [])), UNNAMED)
-                if names[id(parameter)] != UNNAMED:
-                    waiting[_content(parameter, parameter.grad)].pop(0)
+                known = waiting.get(_content(parameter, parameter.grad))
+                names[id(parameter)] = known.pop(0) if known else UNNAMED
             settings = {name: group[name] for name in SETTINGS if name in group}
             groups.append(Group(settings=settings, keys=tuple(names[id(parameter)] for parameter in active)))
         made = built.get(id(optimizer), ("", ""))
@@ -103,8 +103,8 @@ def _by_content(inputs: Mapping[str, Tensor]) -> dict[Any, list[str]]:
 
 
 def _content(value: Tensor, gradient: Tensor) -> Any:
-    """Equal for equal bytes, within one process."""
-    return (tuple(value.shape), *(hash(tensor.detach().cpu().numpy().tobytes()) for tensor in (value, gradient)))
+    """Equal for equal bytes."""
+    return fingerprint(value), fingerprint(gradient)
 
 
 def write_update(path: Path, update: Update) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from parity.decode import decode
+from parity.decode import decode, parsed
 from parity.files import write_atomically
 from parity.located import Located, StageError
 from parity.verdict import Verdict
@@ -253,10 +253,7 @@ def read_results(path: Path) -> Results:
     Raises:
         ValueError: not JSON, or of another schema.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a complete JSON file ({error}); run the audit again") from error
+    document = parsed(path, "run the audit again")
     try:
         return from_json(document)
     except ValueError as error:

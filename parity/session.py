@@ -10,7 +10,15 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from fixtures.clip import ClipUnavailable
 from parity.assemble import assemble
@@ -131,6 +139,12 @@ def progress(console: Console, timings: dict[str, float]) -> Iterator[Say]:
                 bar.update(task, total=1, completed=1)
 
         yield say
+
+
+def counting(console: Console, *more: ProgressColumn) -> Progress:
+    """A bar that counts what is done, on a terminal only; elsewhere the caller prints lines."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *more)
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def _variant(name: str, spec: RunSpec, members: Crew, say: Say, full: bool) -> Evidence:

@@ -178,13 +178,18 @@ def replays_to(spec: RunSpec, name: str, reference: Path, folder: Path) -> Path:
     """
     world, trace = recorded_world(spec, load_trace(reference)), Trace(subject=name)
     for stage in pipeline_of(spec).stages:
-        if stage.after_update and stage.inputs:
-            trace.put(stage.name, replay(spec, name, stage.name, inputs_of(spec, stage, world)))
-        if stage.gradients:
-            inputs = inputs_of(spec, stage, world)
-            trace.put(stage.name, repeated_update(stage.name, inputs, partial(replay, spec, name)), step=UPDATES)
+        replay_further(spec, name, stage, world, trace)
     save_trace(trace, folder)
     return folder
+
+
+def replay_further(spec: RunSpec, name: str, stage: Stage, world: Mapping[str, Tensor], trace: Trace) -> None:
+    """Add to `trace` what only a replay yields of one stage, if anything: see `replays_to`."""
+    if stage.after_update and stage.inputs:
+        trace.put(stage.name, replay(spec, name, stage.name, inputs_of(spec, stage, world)))
+    if stage.gradients:
+        inputs = inputs_of(spec, stage, world)
+        trace.put(stage.name, repeated_update(stage.name, inputs, partial(replay, spec, name)), step=UPDATES)
 
 
 def isolated(spec: RunSpec, name: str, reference: Path) -> dict[str, Drift]:

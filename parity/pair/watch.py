@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from parity.comparison import Drift, compare
 from parity.ops import Call
 from parity.pair.lockstep import OutOfStep, Produced
+from parity.pair.names import tensors_of
 
 
 class Cause(StrEnum):
@@ -134,8 +135,7 @@ class Watch:
 
 def weights_by_address(model: nn.Module) -> dict[int, str]:
     """Storage address -> name, of every parameter and buffer."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {_address(tensor): name for name, tensor in named}
+    return {_address(tensor): name for name, tensor in tensors_of(model).items()}
 
 
 def _address(tensor: Tensor) -> int:

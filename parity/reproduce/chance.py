@@ -57,6 +57,18 @@ def unseeded_worker(worker: int) -> None:
 
 
 @contextmanager
+def unseeded_workers(trainer: Any) -> Iterator[None]:
+    """While inside, loaders that the module `trainer` makes start their processes with `unseeded_worker`."""
+    loader = trainer.DataLoader
+
+    def unseeded(*args: Any, **kwargs: Any) -> Any:
+        return loader(*args, worker_init_fn=unseeded_worker, **kwargs)
+
+    with mock.patch.object(trainer, "DataLoader", unseeded):
+        yield
+
+
+@contextmanager
 def torch_aside() -> Iterator[None]:
     """While inside, torch draws from entropy; afterwards its generator stands where it stood before."""
     with torch.random.fork_rng(devices=[]):

@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from parity.files import ROOT
+from parity.fingerprint import fingerprint
 from parity.ops import Call, listening
 from parity.reproduce.run import Run
-from parity.reproduce.watch import Watch, fingerprint
+from parity.reproduce.watch import Watch
 
 NOTE = "operations"
 _LIBRARY = "site-packages"  # a compiled rasteriser fills its buffers face by face: only what comes out is looked at

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from parity.decode import decode
+from parity.decode import read_record
 from parity.files import write_atomically
 from parity.reproduce.judge import Judged
 from parity.reproduce.ranking import Share
+from parity.schema import plain
 
 SCHEMA = 1
 
@@ -73,7 +72,7 @@ class Matrix:
 
 def write_matrix(matrix: Matrix, path: Path) -> None:
     """Write atomically; numbers that JSON cannot hold become strings."""
-    write_atomically(path, json.dumps(_plain(matrix), allow_nan=False, indent=1).encode())
+    write_atomically(path, json.dumps(plain(matrix), allow_nan=False, indent=1).encode())
 
 
 def read_matrix(path: Path) -> Matrix:
@@ -82,25 +81,4 @@ def read_matrix(path: Path) -> Matrix:
     Raises:
         ValueError: not such a file, or of another schema.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not a complete JSON file ({error}); run `python -m parity reproduce` again"
-        ) from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: not of schema {SCHEMA}; run `python -m parity reproduce` again")
-    found: Matrix = decode(Matrix, document, "reproduce")
-    return found
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return read_record(Matrix, path, SCHEMA, "python -m parity reproduce")

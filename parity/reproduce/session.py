@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from parity.environment import fingerprint
 from parity.pipelines import BOTH, choose
@@ -25,6 +24,7 @@ from parity.reproduce.ranking import explained, measured_directly, shares, varia
 from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_matrix
 from parity.reproduce.run import Run
 from parity.reproduce.words import Word
+from parity.session import check_device, counting
 
 SUBJECTS = ("legacy", "modern")
 STEPS = {"coarse": 2, "detail": 1}
@@ -49,8 +49,7 @@ class Request:
         Raises:
             ValueError: an unknown subject, pipeline or device.
         """
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {self.device!r}: no CUDA device here; use --device cpu")
+        check_device(self.device)
         if self.raster < 32 or self.raster % 32:
             raise ValueError(f"raster is {self.raster}, expected a multiple of 32 (224 is full size)")
         if ":" in self.subject:
@@ -93,7 +92,7 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
     """
     plan = [(run, chosen(request, run)) for run in request.runs()]
     start, found = time.perf_counter(), list[SubjectResults]()
-    with progress(console) as bar:
+    with counting(console, TimeRemainingColumn()) as bar:
         task = bar.add_task("cells", total=sum(bool(cell.runs) for _, part in plan for cell in part))
         for run, part in plan:
             name = _name(run)
@@ -195,18 +194,6 @@ def exit_code(found: Sequence[SubjectResults]) -> int:
         return 1
     errors = any(cell.word is Word.ERROR for part in found for cell in part.cells)
     return 2 if errors or not words else 0
-
-
-def progress(console: Console) -> Progress:
-    """A bar over all cells on a terminal; nothing elsewhere, where each finished cell is a line."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def publish(matrix: Matrix, out: Path, json: Path | None = None) -> None:

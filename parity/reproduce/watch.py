@@ -5,7 +5,6 @@ Tensors are named `stage/name@step` in the order in which they come. A reference
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from parity.comparison import compare
 from parity.files import write_atomically
+from parity.fingerprint import fingerprint
 from parity.trace import snapshot
 
 TENSORS, RESULT = "tensors.safetensors", "result.json"
@@ -90,14 +90,6 @@ class Watch:
         names = ("digests", "drifts", "scalars", "seconds", "notes")
         document = {name: getattr(self, name) for name in names}
         write_atomically(folder / RESULT, json.dumps(document).encode())
-
-
-def fingerprint(value: Tensor) -> str:
-    """Digest of type, shape and bytes in row-major order."""
-    value = value.detach().cpu().contiguous()
-    sha = hashlib.blake2b(f"{value.dtype} {tuple(value.shape)}".encode(), digest_size=12)
-    sha.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
 
 
 def _equal(value: Tensor) -> dict[str, Any]:

@@ -35,7 +35,6 @@ from parity.stages import Stage
 from parity.structure import compare_structure
 from parity.subject import Plan
 from parity.trace import Trace, is_stored, load_trace
-from parity.updates import UPDATES, repeated_update
 from parity.verdict import Verdict, excess, judge
 
 # Given the ground, the drifting stage and tensor, while the changed modern is imported: the functions to blame.
@@ -118,16 +117,9 @@ def _replayed(ground: Ground, stage: Stage, trace: Trace, repeats: Trace) -> dic
     spec = ground.spec
     try:
         drifts = worker.isolated_stage(spec, "modern", stage, trace) if stage.isolated else {}
-        if stage.gradients or (stage.after_update and stage.inputs):
-            world = worker.recorded_world(spec, trace)
-            inputs = worker.inputs_of(spec, stage, world)
-            again = Trace(subject="modern")
-            if stage.gradients:
-                once = lambda name, given: worker.replay(spec, "modern", name, given)  # noqa: E731
-                again.put(stage.name, repeated_update(stage.name, inputs, once), step=UPDATES)
-            else:
-                again.put(stage.name, worker.replay(spec, "modern", stage.name, inputs))
-            drifts |= compare_traces(repeats, again)
+        again = Trace(subject="modern")
+        worker.replay_further(spec, "modern", stage, worker.recorded_world(spec, trace), again)
+        drifts |= compare_traces(repeats, again)
     except Exception as error:
         return {f"{stage.name}/": mismatched(torch.empty(0), f"raises {type(error).__name__}: {error}"[:300])}
     return drifts

@@ -13,7 +13,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from parity.audit import CACHE
 from parity.files import tree_digest
@@ -21,6 +20,7 @@ from parity.schema import plain
 from parity.selftest import examine as work
 from parity.selftest.examine import Locate
 from parity.selftest.outcome import Ground, Outcome, Task, read_outcome, write_outcome
+from parity.session import counting
 from parity.sources import closure
 
 PROCESSES = 2
@@ -119,9 +119,8 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 @contextmanager
 def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[Outcome], None]]:
     """A bar on a terminal, one line per outcome elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     start = time.perf_counter()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with counting(console) as bar:
         line, count = bar.add_task("planting", total=total, completed=done), done
 
         def advance(outcome: Outcome) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from parity.noise import C
 from parity.report.curves import Line, curve_chart, legend
 from parity.report.format import NONE, SYMBOLS, times
 from parity.report.page import render_page
+from parity.schema import plain
 from parity.steps.distance import FIGURES
 from parity.steps.judge import SATURATED
 from parity.steps.session import StepsReport
@@ -34,7 +33,7 @@ LEGEND = {"candidate": "modern", "noise": "legacy with one-ULP noise", "control"
 
 def as_json(reports: Sequence[StepsReport]) -> str:
     """All figures; numbers that JSON cannot hold as the strings "inf" and "nan"."""
-    return json.dumps({"schema": 1, "pipelines": [_plain(asdict(report)) for report in reports]}, indent=1)
+    return json.dumps({"schema": 1, "pipelines": [plain(report) for report in reports]}, indent=1)
 
 
 def write_steps(reports: Sequence[StepsReport], out: Path, extra: Path | None = None) -> None:
@@ -98,13 +97,3 @@ def _charts(report: StepsReport) -> dict[str, Any]:
         )
         for name in TITLES
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

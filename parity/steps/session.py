@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from parity.audit import Crew, crew, trace_key
 from parity.environment import platform_key
 from parity.files import CACHE, prune, tree_digest
+from parity.session import counting
 from parity.sources import closure
 from parity.steps.arms import FIRST_STEPS, Arm, arms
 from parity.steps.curve import read_curve
@@ -102,9 +102,8 @@ def _run(
 ) -> dict[str, Path]:
     """Each process takes the next arm when it is free; arms of one subject stay together where possible."""
     jobs: dict[str, Future[Path]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     waiting, running = list(planned), dict[str, str]()  # process -> arm
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with counting(console) as bar:
         tasks = {arm.name: bar.add_task(f"{spec.pipeline}: {arm.name}", total=lengths[arm.name]) for arm in planned}
         while waiting or running:
             for process in processes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from parity.comparison import compare
 from parity.stages import Pipeline
 
 
@@ -53,12 +53,4 @@ def distance(truth: Mapping[str, Tensor], found: Mapping[str, Tensor], names: li
 
 def same_bytes(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> bool:
     """Whether all of `names` are equal bit for bit."""
-    return all(_alike(a[name], b[name]) for name in names)
-
-
-def _alike(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bits(a), _bits(b))
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    return all(compare(a[name], b[name]).bitwise for name in names)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from parity import worker
 from parity.audit import Crew, crew, trace_key, trace_place
@@ -24,7 +24,7 @@ from parity.files import CACHE, tree_digest
 from parity.noise import DRAWS
 from parity.pipelines import BOTH, choose, select_stages
 from parity.schema import Skipped
-from parity.session import usable_batch
+from parity.session import counting, usable_batch
 from parity.sources import closure
 from parity.stages import Pipeline
 from parity.trace import is_stored
@@ -202,6 +202,5 @@ def _finished(file: Path) -> set[str]:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[_Bar]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with counting(console) as bar:
         yield _Bar(bar, console)

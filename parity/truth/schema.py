@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from parity.decode import decode
+from parity.decode import read_record
 from parity.files import write_atomically
-from parity.schema import Skipped
+from parity.schema import Skipped, plain
 
 SCHEMA = 1
 
@@ -86,8 +86,7 @@ class TruthResults:
 
 def write_truth(results: TruthResults, path: Path) -> None:
     """Write atomically as JSON; infinities as the strings "inf" and "-inf"."""
-    document = json.loads(json.dumps(asdict(results)), parse_constant=_named)
-    write_atomically(path, json.dumps(document, allow_nan=False, indent=1).encode())
+    write_atomically(path, json.dumps(plain(results), allow_nan=False, indent=1).encode())
 
 
 def read_truth(path: Path) -> TruthResults:
@@ -97,18 +96,4 @@ def read_truth(path: Path) -> TruthResults:
         FileNotFoundError: none there.
         ValueError: not JSON, of another schema, or a field of a wrong type; the message says where.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a complete JSON file ({error}); run `python -m parity truth` again") from error
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found != SCHEMA:
-        raise ValueError(
-            f"{path}: schema is {found!r}, this version reads {SCHEMA}; run `python -m parity truth` again"
-        )
-    results: TruthResults = decode(TruthResults, document, "truth")
-    return results
-
-
-def _named(constant: str) -> str:
-    return {"Infinity": "inf", "-Infinity": "-inf", "NaN": "nan"}[constant]
+    return read_record(TruthResults, path, SCHEMA, "python -m parity truth")
