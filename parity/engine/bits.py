@@ -109,6 +109,33 @@ def carry_save(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @_compiled
+def add_bits(typingctx: Any, a: Any, b: Any) -> Any:
+    """Sum bit and carry bit of two words, bit by bit (a half adder)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.make_tuple(builder, signature.return_type, [builder.xor(*args), builder.and_(*args)])
+
+    return types.UniTuple(a, 2)(a, b), codegen
+
+
+@_compiled
+def fetch(typingctx: Any, words: Any, index: Any) -> Any:
+    """Ask for the cache line of an element that is needed soon; one beyond the memory's end does no harm."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(words)(context, builder, args[0])
+        place = builder.bitcast(builder.gep(array.data, [args[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        # to read, into the second-level cache, data
+        builder.call(ask, [place, ir.Constant(number, 0), ir.Constant(number, 2), ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp), codegen
+
+
+@_compiled
 def as_word(typingctx: Any, number: Any) -> Any:
     """The word of a non-negative number, unsigned; orders like the number, and its largest is found in registers."""
 

@@ -85,7 +85,7 @@ class _Sides:
         """The tally of some rows; their part of `rows` is written."""
         unsigned, number = np.dtype(f"u{self._word.itemsize}"), np.float64 if self._word.itemsize == 8 else np.float32
         scratch = (self._room(), np.empty((2, k.CHUNK), self._word))
-        counters = (np.zeros(k.CHUNK, unsigned), np.zeros((5, k.LANES), unsigned))
+        counters = (np.zeros(k.CHUNK, unsigned), np.zeros((k.PLANES + 1, k.LANES), unsigned))
         columns, sums = np.zeros(self._plane.width), np.zeros(5)
         bins, notes = np.zeros(64, np.int64), np.zeros(6, np.uint64)
         histogram = bins[: unsigned.itemsize * 8]

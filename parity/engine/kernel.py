@@ -13,11 +13,13 @@ import numpy as np
 from numba import njit
 
 from parity.engine.bits import (
+    add_bits,
     as_float,
     as_number,
     as_word,
     carry_save,
     distance,
+    fetch,
     gather_differences,
     is_finite,
     magnitude,
@@ -26,6 +28,8 @@ from parity.engine.bits import (
 from parity.engine.cache import compiled_code_is_kept
 
 CHUNK, LANES = 1024, 64  # CHUNK = 16 x LANES: 16 words go through the adders at a time
+PLANES = 12  # bits of the counters, of weight 1, 2, 4 ..., and one plane more for what is carried
+HELD = (1 << (PLANES - 4)) - 1  # chunks that the counters hold
 # sums: of d, d^2, r^2, c^2, r c, where r is the reference, c the candidate and d = c - r.
 S_D, S_DD, S_RR, S_CC, S_RC = range(5)
 # notes: largest magnitude (word) of r and of c, largest distance, unequal bytes?, not finite on one side, on any side.
@@ -65,13 +69,12 @@ def _squares(r: Any) -> Any:
 
 
 @_fast
-def _measure(r: Any, c: Any, half: Any, tops: Any, columns: Any, sums: Any) -> Any:
-    """All figures of a chunk of finite numbers; `tops` receives the highest bit of each distance."""
+def _sum_up(r: Any, c: Any, columns: Any, sums: Any) -> Any:
+    """The sums over a chunk of finite numbers, and the largest |d|: all in float64."""
     s = dd = rr = cc = rc = 0.0
-    big, share, far = as_word(0.0), as_word(half - half), distance(r[0], r[0])
+    big = as_word(0.0)
     for i in range(len(r)):
-        narrow_r, narrow_c = as_float(r[i]), as_float(c[i])
-        x, y = np.float64(narrow_r), np.float64(narrow_c)
+        x, y = np.float64(as_float(r[i])), np.float64(as_float(c[i]))
         d = y - x
         e = d * d
         s += d
@@ -82,18 +85,30 @@ def _measure(r: Any, c: Any, half: Any, tops: Any, columns: Any, sums: Any) -> A
         columns[i] += e
         size = as_word(abs(d))
         big = size if size > big else big
-        # Halved, |r| + scale cannot overflow; the quotient is twice the share.
-        part = as_word(abs(narrow_c - narrow_r) / (abs(narrow_r) * np.float32(0.5) + half))
-        share = part if part > share else share
-        u = distance(r[i], c[i])
-        far = u if u > far else far
-        tops[i] = top_bit(u)
     sums[S_D] += s
     sums[S_DD] += dd
     sums[S_RR] += rr
     sums[S_CC] += cc
     sums[S_RC] += rc
-    return big, share, far, dd
+    return big, dd
+
+
+@_fast
+def _measure(r: Any, c: Any, half: Any, tops: Any) -> Any:
+    """Extremes over a chunk of finite numbers, in the words' own width, so that twice as many share a register.
+
+    `tops` receives the highest bit of each distance.
+    """
+    share, far = as_word(half - half), distance(r[0], r[0])
+    for i in range(len(r)):
+        x, y = as_float(r[i]), as_float(c[i])
+        # Halved, |r| + scale cannot overflow; the quotient is twice the share.
+        part = as_word(abs(y - x) / (abs(x) * np.float32(0.5) + half))
+        share = part if part > share else share
+        u = distance(r[i], c[i])
+        far = u if u > far else far
+        tops[i] = top_bit(u)
+    return share, far
 
 
 @_exact
@@ -110,7 +125,7 @@ def _screen(r: Any, c: Any, clean_r: Any, clean_c: Any, notes: Any) -> Any:
 
 @_exact
 def _add_up(tops: Any, planes: Any) -> Any:
-    """Add 16 words to the bit-sliced counters `planes`: ones, twos, fours, eights; planes[4] is the carry, sixteens."""
+    """Add 16 words to the bit-sliced counters `planes`; the last plane is what is carried from one to the next."""
     w = LANES
     for j in range(w):
         ones, two_a = carry_save(planes[0, j], tops[j], tops[w + j])
@@ -128,17 +143,22 @@ def _add_up(tops: Any, planes: Any) -> Any:
         twos, four_b = carry_save(twos, two_a, two_b)
         fours, eight_b = carry_save(fours, four_a, four_b)
         planes[0, j], planes[1, j], planes[2, j] = ones, twos, fours
-        planes[3, j], planes[4, j] = carry_save(planes[3, j], eight_a, eight_b)
+        planes[3, j], planes[PLANES, j] = carry_save(planes[3, j], eight_a, eight_b)
+    for weight in range(4, PLANES):
+        for j in range(w):
+            planes[weight, j], planes[PLANES, j] = add_bits(planes[weight, j], planes[PLANES, j])
 
 
 @_exact
-def _count(plane: Any, weight: Any, histogram: Any) -> Any:
-    """Add `weight` to a bit's count for each word of `plane` in which it is set."""
-    for bit in range(len(histogram)):
-        found = 0
-        for j in range(LANES):
-            found += (plane[j] >> bit) & 1
-        histogram[bit] += weight * found
+def _empty(planes: Any, histogram: Any) -> Any:
+    """Add the counters to each bit's count and set them to zero."""
+    for weight in range(PLANES):
+        for bit in range(len(histogram)):
+            found = 0
+            for j in range(LANES):
+                found += (planes[weight, j] >> bit) & 1
+            histogram[bit] += found << weight
+    planes[:] = 0
 
 
 @_exact
@@ -177,6 +197,13 @@ def _row(store: Any, shape: Any, strides: Any, start: Any, stop: Any, room: Any)
 
 
 @_exact
+def _fetch(words: Any, start: Any) -> Any:
+    """Ask for the beginning of the next chunk: processors do not look ahead beyond a page, but then read on."""
+    for i in range(start, start + CHUNK // 4, 64 // words.itemsize):
+        fetch(words, i)
+
+
+@_exact
 def _take(
     r: Any,
     c: Any,
@@ -189,12 +216,15 @@ def _take(
     histogram: Any,
     notes: Any,
     row: Any,
+    held: Any,
 ) -> Any:
-    """Take the figures of one row."""
+    """Take the figures of one row; how many chunks the counters hold, with `held` before."""
     for start in range(0, len(r), CHUNK):
         stop = min(start + CHUNK, len(r))
         x, y = r[start:stop], c[start:stop]
         unequal, finite = _look(x, y, notes)
+        _fetch(r, stop)
+        _fetch(c, stop)
         if unequal:
             notes[UNEQUAL] = 1
         if not finite:
@@ -207,14 +237,19 @@ def _take(
             sums[S_CC] += same
             sums[S_RC] += same
             continue
-        big, share, far, error = _measure(x, y, half, tops, columns[start:stop], sums)
+        big, error = _sum_up(x, y, columns[start:stop], sums)
+        share, far = _measure(x, y, half, tops)
         row[BIG] = max(row[BIG], as_number(big))
         row[SHARE] = max(row[SHARE], as_number(share))
         row[ERROR] += error
         notes[FAR] = max(notes[FAR], far)
         tops[stop - start :] = 0
         _add_up(tops, planes)
-        _count(planes[4], 16, histogram)
+        held += 1
+        if held == HELD:
+            _empty(planes, histogram)
+            held = 0
+    return held
 
 
 @_exact
@@ -243,17 +278,16 @@ def strip(
     r, c: words of reference and candidate, one-dimensional memory. shape: of both; steps_r, steps_c: strides in
     elements, empty for memory in logical order. n: number of elements. half: half the scale of the share, in the type
     of the numbers. room: [2,P] words of scratch, or fewer where both are in logical order; clean: [2,CHUNK]; tops:
-    [CHUNK], planes: [5,LANES] unsigned words, zero. columns: [P] sums of d^2; sums, notes, rows [R,3]: see above;
+    [CHUNK], planes: [PLANES+1,LANES] unsigned words, zero. columns: [P] sums of d^2; sums, notes, rows [R,3]: above;
     histogram: [W] distances by their highest bit.
     """
-    width = len(columns)
+    width, held = len(columns), 0
     for row in range(first, last):
         start, stop = row * width, min((row + 1) * width, n)
         x = _row(r, shape, steps_r, start, stop, room[0])
         y = _row(c, shape, steps_c, start, stop, room[1])
-        _take(x, y, half, clean, tops, planes, columns, sums, histogram, notes, rows[row])
-    for plane in range(4):
-        _count(planes[plane], 1 << plane, histogram)
+        held = _take(x, y, half, clean, tops, planes, columns, sums, histogram, notes, rows[row], held)
+    _empty(planes, histogram)
 
 
 @_exact
