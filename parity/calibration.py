@@ -15,6 +15,7 @@ from pathlib import Path
 from parity.comparison import Drift
 from parity.files import write_atomically
 from parity.noise import C, Floor, Floors
+from parity.verdict import excess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Alarm:
 class Calibration:
     """What the harmless changes showed.
 
-    by_stage: stage -> cause -> largest ratio of a figure to its floor (infinite: the floor is zero and the figure not).
+    by_stage: stage -> cause -> largest ratio of a figure to its floor, as verdicts see it (verdict.excess).
     comparisons, moved: by cause, how many tensors were compared and how many were not the same bytes.
     alarms: everything above c. beyond: share of fresh one-ULP draws above the floor itself (exchangeable draws exceed
     the largest of twelve in 1 of 13 cases). draws: of those, per stage.
@@ -81,17 +82,6 @@ class Calibration:
         return {cause: max(parts.get(cause, 0.0) for parts in self.by_stage.values()) for cause in causes}
 
 
-def ratio(drift: Drift, floor: Floor) -> float:
-    """The largest figure of a drift over its floor, as the verdict sees it; infinite where the floor leaves no room."""
-    if drift.bitwise:
-        return 0.0
-    if drift.structural:
-        return float("inf")
-    if drift.exact:
-        return _over(drift.differing, floor.differing)
-    return max(_over(drift.rel_l2 or 0.0, floor.rel_l2), _over(drift.max_abs or 0.0, floor.max_abs))
-
-
 def _over(figure: float, floor: float) -> float:
     return 0.0 if not figure else figure / floor if floor else float("inf")
 
@@ -106,7 +96,7 @@ def calibrate(
     """Hold drifts (cause -> tensor -> figures) and fresh one-ULP draws (tensor -> figures) against stored floors."""
     draws = list(fresh)
     found: dict[str, dict[str, float]] = {
-        cause: {key: ratio(drift, floors[_name(key)]) for key, drift in parts.items() if _name(key) in floors}
+        cause: {key: excess(drift, floors[_name(key)]) for key, drift in parts.items() if _name(key) in floors}
         for cause, parts in drifts.items()
     }
     moved = {cause: sum(value > 0 for value in parts.values()) for cause, parts in found.items()}

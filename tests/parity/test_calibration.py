@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from parity.calibration import ULP, calibrate, ratio, write_calibration
+from parity.calibration import ULP, calibrate, write_calibration
 from parity.comparison import compare
 from parity.noise import Floor
+from parity.verdict import excess
 
 VALUE = torch.linspace(1, 2, 64)
 FLOORS = {"flame/vertices": Floor(1e-6, 2e-6, 10), "raster/face_ids": Floor(0.1, 0.0, 2)}
@@ -19,20 +20,12 @@ def moved(size: float) -> torch.Tensor:
     return VALUE * (1 + size)
 
 
-def test_a_ratio_is_the_largest_figure_over_its_floor() -> None:
-    assert ratio(compare(VALUE, VALUE), FLOORS["flame/vertices"]) == 0
-    drift = compare(VALUE, moved(3e-6))
-    wanted = max(drift.rel_l2 / 1e-6, drift.max_abs / 2e-6)
-    assert ratio(drift, FLOORS["flame/vertices"]) == pytest.approx(wanted)
-    assert ratio(compare(VALUE, VALUE[:3]), FLOORS["flame/vertices"]) == math.inf
-    assert ratio(drift, Floor(0.0, 0.0, 0)) == math.inf
-
-
-def test_flips_of_exact_tensors_are_counted() -> None:
-    ids = torch.arange(10)
-    other = ids.clone()
-    other[:4] = 99
-    assert ratio(compare(ids, other), FLOORS["raster/face_ids"]) == 2.0
+def test_ratios_are_those_of_verdicts() -> None:
+    drift, zero = compare(VALUE, moved(3e-6)), {"flame/vertices": Floor(0.0, 0.0, 0)}
+    for floors in (FLOORS, zero):
+        found = calibrate("eval", {"a cause": {"flame/vertices": drift}}, floors)
+        assert found.largest["a cause"] == excess(drift, floors["flame/vertices"])
+    assert math.isfinite(found.largest["a cause"])  # a floor of zero leaves the rounding of the result itself
 
 
 def test_false_alarms_are_counted_and_named() -> None:
