@@ -121,7 +121,7 @@ def blamed(root: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # DECA's constructor calls exit(), which would pass for success
         if not root:
             raise
-        raise CheckoutError(f"--legacy-root {root}: {_told(error, Path(root))}") from error
+        raise CheckoutError(f"--legacy-root {root}: {_told(error, Path(root).resolve())}") from error
 
 
 def _told(error: BaseException, root: Path) -> str:

@@ -128,10 +128,16 @@ class Imports:
 
     def _absolute(self, line: int, module: str, names: tuple[str, ...]) -> _Import:
         parts = module.split(".")
-        inside = (self._root / parts[0]).is_dir() or (self._root / f"{parts[0]}.py").is_file()
-        inside = inside and parts[0] not in sys.stdlib_module_names
+        inside = parts[0] == "decalib" or self._beside_decalib(parts[0])
         target = _module(self._root.joinpath(*parts)) if inside else None
         return _Import(line, module, target, inside, names)
+
+    def _beside_decalib(self, top: str) -> bool:
+        """Whether Python would take a module from the checkout; a mere folder loses against an installed package."""
+        place = _module(self._root / top)
+        if place is None or top in sys.stdlib_module_names:
+            return False
+        return place.is_file() or not self._importable(top)
 
     def _importable(self, top: str) -> bool:
         return top in self._answered or top in sys.stdlib_module_names or find_spec(top) is not None
@@ -141,40 +147,47 @@ class Imports:
         for name, source in list(self.sources.items()):
             path = self._root / name
             for item in self._imports(path, source):
-                target = item.target
-                if target is None or target.is_dir():
-                    continue
-                other = self.sources.get(target.relative_to(self._root).as_posix())
-                if other is None or "*" in _starred(other):
-                    continue
-                missing = [wanted for wanted in item.names if wanted not in other.bound | {"*"}]
-                missing = [
-                    wanted for wanted in missing if _module(target.parent / wanted) is None or target.stem != "__init__"
-                ]
-                if missing:
+                if missing := self._absent(item):
                     text = f"imports {', '.join(missing)} from {item.module}, which has no such name"
                     self.lacks.append(Lack(f"{name}:{item.line}", text, "add it there, or correct the import"))
+
+    def _absent(self, item: _Import) -> list[str]:
+        """The names of an import that its target neither binds nor has as modules below it."""
+        if item.target is None:
+            return []
+        other = self.sources.get(item.target.relative_to(self._root).as_posix())
+        if (other is None and item.target.is_file()) or (other is not None and _takes_everything(other)):
+            return []  # not read, or its names are not to be had from its text
+        names = [name for name in item.names if name != "*" and (other is None or name not in other.bound)]
+        folder = _package_folder(item.target)
+        return [name for name in names if folder is None or _module(folder / name) is None]
 
 
 def _names(node: ast.ImportFrom) -> tuple[str, ...]:
     return tuple(alias.name for alias in node.names)
 
 
-def _starred(source: Source) -> set[str]:
-    imports = [node for node in ast.walk(source.tree) if isinstance(node, ast.ImportFrom)]
-    return {name for node in imports for name in _names(node)}
+def _takes_everything(source: Source) -> bool:
+    """Whether a file has `from ... import *`."""
+    return any("*" in _names(node) for node in ast.walk(source.tree) if isinstance(node, ast.ImportFrom))
 
 
 def _module(base: Path) -> Path | None:
-    """The file that a module's path means: its own, its package's `__init__.py`, or a folder without one."""
-    for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
+    """The file that a module's path means: its package's `__init__.py`, its own, or a folder without either."""
+    for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
         if path.is_file():
             return path
     return base if base.is_dir() else None
 
 
+def _package_folder(target: Path) -> Path | None:
+    if target.is_dir():
+        return target
+    return target.parent if target.stem == "__init__" else None
+
+
 def _files(target: Path, names: tuple[str, ...]) -> list[Path]:
     """The file of a module; of a package also those of the submodules that are taken from it by name."""
-    folder = target if target.is_dir() else target.parent if target.stem == "__init__" else None
+    folder = _package_folder(target)
     below = [_module(folder / name) for name in names if name != "*"] if folder else []
     return [path for path in [target, *below] if path is not None and path.is_file()]

@@ -40,7 +40,7 @@ def choose_tree(fork: Fork, root: str) -> None:
     Raises:
         CheckoutError: modules of another tree have been imported already.
     """
-    wanted = Path(root) if root else reconstruction(fork)
+    wanted = Path(root).resolve() if root else reconstruction(fork)
     held = sys.modules.get("decalib" if root else PACKAGES[fork])
     if held is not None and list(held.__path__) != [str(wanted / "decalib")]:
         raise CheckoutError(

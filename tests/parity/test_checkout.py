@@ -150,6 +150,15 @@ def test_a_name_imported_from_a_file_that_lacks_it_is_told(lab):
     assert any("imports batch_euler2axis from .utils.rotation_converter" in line for line in needed(root, COARSE))
 
 
+@pytest.mark.parametrize("regular", [True, False])
+def test_a_module_missing_from_a_package_is_told_with_or_without_its_init(regular, lab):
+    root = lab()
+    (root / "decalib/datasets/build_datasets_video.py").unlink()
+    if not regular:
+        (root / "decalib/datasets/__init__.py").unlink()
+    assert any("imports build_datasets_video from .datasets" in line for line in needed(root, COARSE))
+
+
 def test_packages_that_are_not_installed_and_files_of_another_python_are_told(lab):
     root = lab(DETAIL)  # which imports gdl_apps, answered by the adapter
     edit(root / TRAINER[DETAIL], "import cv2\n", "import cv2\nimport torchfile_of_the_lab\nimport gdl_apps\n")
