@@ -28,12 +28,17 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 BatchOption = Annotated[str, typer.Option(help="carphone_0040, seeded[:PREFIX], or a folder in the lab's layout")]
 PipelineOption = Annotated[str, typer.Option(help="coarse, detail or both")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N")]
+LegacyRootOption = Annotated[
+    Path | None, typer.Option(help="root of the lab's own checkout of either fork, instead of legacy/")
+]
 
 
 @app.command()
 def run(
     batch: BatchOption = "carphone_0040",
-    pipeline: PipelineOption = "both",
+    pipeline: Annotated[
+        str | None, typer.Option(help="coarse, detail or both (default both, or the checkout's)")
+    ] = None,
     device: DeviceOption = "cpu",
     seed: Annotated[int, typer.Option(help="seed of every generator before the first step")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer updates (default 1, with --full 5)")] = None,
@@ -42,13 +47,18 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="threads inside an operation")] = 1,
     json: Annotated[Path | None, typer.Option(help="also write results.json there")] = None,
     out: Annotated[Path, typer.Option(help="folder of the report")] = REPORTS,
+    legacy_root: LegacyRootOption = None,
 ) -> None:
     """Audit modern against legacy on one batch and write report.html, results.json, results.csv and junit.xml."""
+    from parity.checkout import recognised
+    from parity.pipelines import BOTH
     from parity.session import Request, audit, publish
 
+    root = legacy_root.expanduser().resolve() if legacy_root else None
     request = Request(
         batch=batch,
-        pipeline=pipeline,
+        pipeline=recognised(root, pipeline).pipeline if root else pipeline or BOTH,
+        legacy_root=str(root or ""),
         device=device,
         seed=seed,
         steps=steps,

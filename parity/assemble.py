@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from parity import observer
-from parity.audit import Evidence
+from parity.audit import Evidence, legacy_digest, legacy_tree
 from parity.batch import load_batch
+from parity.checkout import label
 from parity.environment import fingerprint, platform_key
+from parity.files import ROOT
 from parity.gallery import pictures_of
 from parity.located import Located
 from parity.noise import DRAWS, C
@@ -61,7 +63,7 @@ def assemble(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         scope=scope,
-        environment=fingerprint(),
+        environment=dict(sorted({**fingerprint(), "legacy": _legacy(evidence)}.items())),
         stages=[_summary(pipeline, stage, rows) for pipeline in _pipelines(evidence) for stage in pipeline.stages],
         rows=rows,
         structure=[
@@ -157,7 +159,25 @@ def _scope(evidence: Sequence[Evidence]) -> dict[str, Any]:
         "pipelines": ", ".join(pipeline.name for pipeline in _pipelines(evidence)),
         "variants": ", ".join(f"{part.variant} (dropout {part.spec.dropout:g})" for part in evidence),
         "weights": f"seeded by name, prefix {spec.weights_prefix!r}",
+        "legacy": "; ".join(dict.fromkeys(_tree(part) for part in evidence)),
+        **(
+            {"legacy_root": spec.legacy_root, "sides": f"{spec.legacy_root} against modern"} if spec.legacy_root else {}
+        ),
     }
+
+
+def _tree(part: Evidence) -> str:
+    """The legacy tree of a run and the digest of its sources."""
+    if part.spec.legacy_root:
+        return label(part.spec.legacy_root)
+    return f"{legacy_tree(part.spec).relative_to(ROOT)}, the reconstruction (content {legacy_digest(part.spec)[:16]})"
+
+
+def _legacy(evidence: Sequence[Evidence]) -> str:
+    """Which tree was audited, and on which one the floors were measured that its differences are held against."""
+    trees = "; ".join(dict.fromkeys(_tree(part) for part in evidence))
+    measured = sorted({part.floor_tree for part in evidence} - {""})
+    return f"{trees}, floors " + (f"measured on {' and '.join(measured)}" if measured else "not needed")
 
 
 def _pipelines(evidence: Sequence[Evidence]) -> list[Pipeline]:

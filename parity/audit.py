@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from parity import observer, worker
 from parity.batch import load_batch
+from parity.checkout import content_digest
 from parity.comparison import Drift
 from parity.discrete import compare_named
 from parity.environment import platform_key
@@ -42,7 +43,8 @@ class Evidence:
 
     reference: legacy's stored trace.
     drifts: mode -> `stage/tensor` -> figures. Modes: chained, isolated, repeat:legacy, repeat:modern, golden:*.
-    floors: mode -> `stage/tensor` -> noise floor; `floor_source` says where they come from.
+    floors: mode -> `stage/tensor` -> noise floor; `floor_source` says where they come from, `floor_tree` on
+        which legacy tree they were measured: "the reconstruction" or "the checkout"; empty if none were needed.
     """
 
     spec: RunSpec
@@ -55,6 +57,7 @@ class Evidence:
     golden: GoldenState
     floors: dict[str, Floors] = field(default_factory=dict)
     floor_source: str = "not needed: everything is identical"
+    floor_tree: str = ""
 
 
 class Crew:
@@ -191,18 +194,44 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
         needed["chained"] |= _unequal(drifts)
     if not everything and not any(needed.values()):
         return
-    key, committed = floor_key(evidence.spec), committed_floors(evidence.spec, evidence.variant)
-    for path in (committed, CACHE / "floors" / f"{key}.json"):
-        if not everything and path.exists():
-            floors, facts = read_floors(path)
-            if facts.get("key") == key and all(needed[mode] <= floors.get(mode, {}).keys() for mode in needed):
-                evidence.floors, evidence.floor_source = floors, f"{path.relative_to(ROOT)}, {facts['draws']} draws"
-                return
+    if not everything and _use_stored_floors(evidence, needed):
+        return
     with say(f"{evidence.variant}: noise floor, {DRAWS} draws on legacy (kept for the next run)"):
         evidence.floors = measure(evidence.spec, evidence.reference, needed, members, everything)
-    path = committed if everything else CACHE / "floors" / f"{key}.json"
-    write_floors(path, evidence.floors, floor_facts(evidence.spec))
+    spec = evidence.spec
+    kept_here = everything and not spec.legacy_root  # the repository keeps floors of the reconstruction only
+    path = committed_floors(spec, evidence.variant) if kept_here else _cached_floors(spec)
+    write_floors(path, evidence.floors, floor_facts(spec))
     evidence.floor_source = f"measured in this run, {DRAWS} draws"
+    evidence.floor_tree = _CHECKOUT if spec.legacy_root else _RECONSTRUCTION
+
+
+_RECONSTRUCTION, _CHECKOUT = "the reconstruction", "the checkout"
+
+
+def _use_stored_floors(evidence: Evidence, needed: dict[str, set[str]]) -> bool:
+    """Attach stored floors if there are any that cover `needed`: for a checkout its own, else the reconstruction's."""
+    spec = evidence.spec
+    ours = replace(spec, legacy_root="")
+    places = [(_cached_floors(spec), spec, _CHECKOUT)] if spec.legacy_root else []
+    places += [
+        (path, ours, _RECONSTRUCTION) for path in (committed_floors(ours, evidence.variant), _cached_floors(ours))
+    ]
+    for path, owner, tree in places:
+        if path.exists():
+            floors, facts = read_floors(path)
+            fits = facts.get("key") == floor_key(owner)
+            if fits and all(needed[mode] <= floors.get(mode, {}).keys() for mode in needed):
+                evidence.floors, evidence.floor_tree = floors, tree
+                evidence.floor_source = f"{path.relative_to(ROOT)}, {facts['draws']} draws"
+                if spec.legacy_root:
+                    evidence.floor_source += f", measured on {tree}"
+                return True
+    return False
+
+
+def _cached_floors(spec: RunSpec) -> Path:
+    return CACHE / "floors" / f"{floor_key(spec)}.json"
 
 
 def measure(
@@ -258,6 +287,8 @@ def trace_key(spec: RunSpec, subject: str) -> str:
     """Digest of all that shapes a trace: sources, inputs, settings, platform."""
     shared = ("parity.trace", "parity.environment", "parity.weights")
     sources = closure([worker.subject_module(subject, spec.pipeline), *shared]) | {Path(worker.__file__)}
+    if subject == "legacy" and spec.legacy_root:
+        return _digest(subject, "checkout", legacy_digest(spec), tree_digest(sorted(sources)), *_inputs(spec))
     own = [legacy_tree(spec)] if subject == "legacy" else []
     return _digest(subject, tree_digest([*own, *sorted(sources)]), *_inputs(spec))
 
@@ -274,11 +305,17 @@ def floor_facts(spec: RunSpec) -> dict[str, Any]:
 
 def floor_key(spec: RunSpec) -> str:
     """Digest of what a floor was measured on; modern has no part in it."""
-    return _digest(tree_digest([legacy_tree(spec)]), *_inputs(spec), str(DRAWS))
+    mark = ("checkout",) if spec.legacy_root else ()
+    return _digest(*mark, legacy_digest(spec), *_inputs(spec), str(DRAWS))
+
+
+def legacy_digest(spec: RunSpec) -> str:
+    """Content of the legacy tree that a run audits, the reconstruction's or a checkout's."""
+    return content_digest(Path(spec.legacy_root)) if spec.legacy_root else tree_digest([legacy_tree(spec)])
 
 
 def legacy_tree(spec: RunSpec) -> Path:
-    """The folder of the fork that a run audits."""
+    """The folder of the reconstructed fork that a run audits."""
     return ROOT / "legacy" / PIPELINES[spec.pipeline].tree
 
 
@@ -295,7 +332,7 @@ def _inputs(spec: RunSpec) -> tuple[str, ...]:
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:
-    return {name: value for name, value in asdict(spec).items() if name not in ("head", "batch")}
+    return {name: value for name, value in asdict(spec).items() if name not in ("head", "batch", "legacy_root")}
 
 
 def _digest(*parts: str) -> str:

@@ -50,6 +50,7 @@ def spec_of(results: Results, row: Row) -> RunSpec:
     """The run that a row belongs to, from the stored scope."""
     scope = results.scope
     request = Request(
+        legacy_root=scope.get("legacy_root", ""),
         batch=scope["batch"],
         pipeline=row.pipeline,
         device=scope["device"],

@@ -43,6 +43,8 @@ def against_golden(spec: RunSpec, variant: str, traces: dict[str, Path]) -> Gold
     """Compare each subject's stored trace with the golden of this run, if there is a usable one."""
     folder, name = golden_folder(device=spec.device), name_of(spec, variant)
     path = str((folder / f"{name}.json").relative_to(ROOT))
+    if spec.legacy_root:
+        return GoldenState(state="missing", path=path, detail=_of_another_tree(spec))
     try:
         golden = load_golden(name, _origin(spec), folder)
     except GoldenError as error:
@@ -61,7 +63,13 @@ def against_golden(spec: RunSpec, variant: str, traces: dict[str, Path]) -> Gold
 
 def record_golden(spec: RunSpec, variant: str, trace: Path) -> Path:
     """Write the golden of a run from legacy's stored trace; raises GoldenError where that must not be done."""
+    if spec.legacy_root:
+        raise GoldenError(f"goldens are written from the reconstruction only; {_of_another_tree(spec)}")
     return write_golden(load_trace(trace), name_of(spec, variant), _origin(spec), golden_folder(device=spec.device))
+
+
+def _of_another_tree(spec: RunSpec) -> str:
+    return f"goldens are recordings of the reconstruction, {spec.legacy_root} is another tree: they say nothing of it"
 
 
 def _origin(spec: RunSpec) -> Provenance:

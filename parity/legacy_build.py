@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,30 +15,35 @@ import torch
 import torchvision
 
 from fixtures.legacy_files import write_legacy_data
-from parity.files import CACHE, ROOT
+from parity.checkout import COARSE
+from parity.files import CACHE
+from parity.legacy_tree import choose_tree, config_file, import_from, kept_switches, reconstruction, renderer_of
 from parity.subject import Setup
 
-TREE = ROOT / "legacy" / "AU_sequence"
-YML = TREE / "configs" / "release_version" / "deca_pretrain_video_OnlyE2.yml"
+TREE = reconstruction(COARSE)
+YML = TREE / COARSE.yml
 _IMAGENET = "resnet50-19c8e357.pth"
 
 
 def import_legacy(module: str) -> Any:
-    """Import `decalib.<module>` of the legacy tree; global switches it sets on import are put back."""
-    if str(TREE) not in sys.path:
-        sys.path.insert(0, str(TREE))
-    with kept_switches():
-        return importlib.import_module(f"decalib.{module}")
+    """Import `decalib.<module>` of the coarse fork; global switches it sets on import are put back."""
+    return import_from(COARSE, module)
+
+
+def legacy_renderer() -> Any:
+    """The module of the coarse fork's renderer."""
+    return renderer_of(COARSE)
 
 
 def legacy_config(overrides: Mapping[str, Any], output_dir: str) -> Any:
-    """The run's yacs configuration: defaults, the shipped yml, then dotted `overrides`.
+    """The run's yacs configuration: defaults, the shipped yml, paths into `output_dir`/data, then dotted `overrides`.
 
     Raises:
         ValueError: an override that the configuration does not have.
     """
     config = import_legacy("utils.config").get_cfg_defaults()
-    config.merge_from_file(str(YML))
+    config.merge_from_file(str(config_file(COARSE)))
+    redirect(config, Path(output_dir) / "data")
     apply_overrides(
         config, {"output_dir": output_dir, "train.write_summary": False, "train.resume": False, **overrides}
     )
@@ -69,17 +72,26 @@ def build_trainer(setup: Setup) -> Any:
     The constructors run as they are in a folder that has their `./data`; what they load is then replaced by the exact
     weights of the setup, since the second-stage checkpoint fills both action-unit networks only in part.
     """
-    deca, trainer_module = import_legacy("gatfarec_Video_OnlyExpress"), import_legacy("trainer_Video_OnlyExpress")
+    choose_tree(COARSE, setup.legacy_root)
+    deca, trainer_module = import_legacy(COARSE.deca), import_legacy(COARSE.trainer)
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="legacy-") as scratch, _prepared(Path(scratch), setup):
         config = legacy_config(setup.overrides, scratch)
-        config.model.flame_tex_path = str(Path(scratch) / "data" / "FLAME_texture.npz")
         trainer = trainer_module.Trainer(deca.DECA(config, setup.device), config, setup.device)
     _load(trainer, setup)
     for module in trainer.mymodel.BiViT.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = setup.dropout
     return trainer
+
+
+def redirect(config: Any, folder: Path) -> None:
+    """Let every path of a configuration lead to the file of that name in `folder`, where there is one."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            redirect(value, folder)
+        elif isinstance(value, str) and value and (folder / Path(value).name).is_file():
+            config[key] = str(folder / Path(value).name)
 
 
 def _load(trainer: Any, setup: Setup) -> None:
@@ -107,14 +119,3 @@ def _prepared(folder: Path, setup: Setup) -> Iterator[None]:
         kept_switches(),
     ):
         yield
-
-
-@contextlib.contextmanager
-def kept_switches() -> Iterator[None]:
-    """Put back cudnn's switches, which legacy sets on import and in constructors."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = before

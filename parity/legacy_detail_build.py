@@ -6,8 +6,6 @@ Axes: B images, S = 256 texels, H = W = 224 pixels.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import io
 import os
 import sys
@@ -23,16 +21,24 @@ import torchvision
 from torch import Tensor, nn
 
 from fixtures.legacy_files import write_legacy_detail_data
-from parity.files import CACHE, ROOT
-from parity.legacy_build import apply_overrides, kept_switches
+from parity.checkout import DETAIL
+from parity.files import CACHE
+from parity.legacy_build import apply_overrides, redirect
 from parity.legacy_detail_surface import SurfaceFlame, SurfaceTexture, surface_renderer
+from parity.legacy_tree import (
+    PACKAGES,
+    choose_tree,
+    config_file,
+    import_from,
+    kept_switches,
+    reconstruction,
+    renderer_of,
+)
 from parity.subject import DetailSetup
 
-TREE = ROOT / "legacy" / "AUcGAN"
-YML = TREE / "configs" / "release_version" / "deca_detail_aucGAN.yml"
-# Both forks call their package `decalib`. This one is imported under a name of its own: inside, it only uses
-# relative imports, so neither fork can ever see a module of the other.
-PACKAGE = "legacy_aucgan_decalib"
+TREE = reconstruction(DETAIL)
+YML = TREE / DETAIL.yml
+PACKAGE = PACKAGES[DETAIL]
 _EMOCA_LOADER = "gdl_apps.EMOCA.utils.load"
 _IMAGENET = "resnet50-19c8e357.pth"
 _PATHS = {
@@ -65,18 +71,14 @@ class EmocaStandIn(nn.Module):
 
 def import_legacy_detail(module: str) -> Any:
     """Import `decalib.<module>` of the detail fork; global switches it sets on import are put back."""
-    if PACKAGE not in sys.modules:
-        folder = TREE / "decalib"
-        spec = importlib.util.spec_from_file_location(
-            PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        package = importlib.util.module_from_spec(spec)
-        sys.modules[PACKAGE] = package
-        spec.loader.exec_module(package)
-    with kept_switches(), _emoca_importable():
-        return importlib.import_module(f"{PACKAGE}.{module}")
+    with _emoca_importable():
+        return import_from(DETAIL, module)
+
+
+def detail_renderer() -> Any:
+    """The module of the detail fork's renderer."""
+    with _emoca_importable():
+        return renderer_of(DETAIL)
 
 
 @contextlib.contextmanager
@@ -102,10 +104,11 @@ def detail_config(overrides: Mapping[str, Any], folder: Path) -> Any:
         ValueError: an override that the configuration does not have.
     """
     config = import_legacy_detail("utils.config").get_cfg_defaults()
-    config.merge_from_file(str(YML))
+    config.merge_from_file(str(config_file(DETAIL)))
     plain = {"output_dir": str(folder), "train.write_summary": False, "train.resume": False}
     plain |= {"pretrained_modelpath": str(folder / "data" / "model.tar")}
     plain |= {f"model.{key}": str(folder / "data" / name) for key, name in _PATHS.items()}
+    redirect(config, folder / "data")
     apply_overrides(config, {**plain, **overrides})
     return config
 
@@ -121,8 +124,8 @@ def build_detail_trainer(setup: DetailSetup) -> Any:
     """
     if setup.head is None and setup.surface is None:
         raise ValueError("a detail subject needs a head, or a surface in its place")
-    deca = import_legacy_detail("deca_EM_AU_enc_dec_origT_aucGAN")
-    trainer_module = import_legacy_detail("trainer_EM_AU_enc_dec_origT_aucGAN")
+    choose_tree(DETAIL, setup.legacy_root)
+    deca, trainer_module = import_legacy_detail(DETAIL.deca), import_legacy_detail(DETAIL.trainer)
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="legacy-") as scratch, _prepared(Path(scratch), setup, deca):
         config = detail_config(setup.overrides, Path(scratch))
@@ -191,7 +194,7 @@ def _surface_patches(folder: Path, setup: DetailSetup, deca: Any) -> list[Any]:
         return []
 
     def setup_renderer(model: Any, _: Any) -> None:
-        model.render = surface_renderer(import_legacy_detail("utils.renderer"), surface, folder).to(device)
+        model.render = surface_renderer(detail_renderer(), surface, folder).to(device)
         model.uv_face_eye_mask = surface.uv_face_eye_mask.to(device)
         model.fixed_uv_dis = surface.fixed_uv_dis.to(device)
 

@@ -16,7 +16,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from parity.legacy_detail_build import NETWORKS, import_legacy_detail, network
+from parity.legacy_detail_build import NETWORKS, detail_renderer, network
 from parity.legacy_taps import Calls, hooked, wrapped
 from parity.quick_raster import rasterising, remembering
 from parity.trace import snapshot
@@ -65,7 +65,7 @@ def tapped_detail(trainer: Any) -> Iterator[Taps]:
             stack.enter_context(wrapped(owner, name, taps.calls, "emoca" if owner is model.emoca else None))
         stack.enter_context(wrapped(model.render, "forward", taps.calls, "render"))
         stack.enter_context(wrapped(model.render, "world2uv", taps.calls))
-        stack.enter_context(wrapped(import_legacy_detail("utils.renderer"), "rasterize_meshes", taps.calls))
+        stack.enter_context(wrapped(detail_renderer(), "rasterize_meshes", taps.calls))
         stack.enter_context(_uv_z_gradients(model.D_detail, taps))
         hook = trainer.optimizer_D.register_step_pre_hook(lambda *_: _note_gradients(trainer, taps))
         stack.callback(hook.remove)
@@ -116,7 +116,7 @@ def cached_raster() -> AbstractContextManager[None]:
     A step rasterises the texture layout four times and frozen codes give every step the same mesh. In the detail stage
     no mesh carries gradient: pixels are sampled with a detached grid.
     """
-    return rasterising(import_legacy_detail("utils.renderer"), remembering)
+    return rasterising(detail_renderer(), remembering)
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def recorded_raster(face_ids_BHW: Tensor, barycentric_BHW3: Tensor, faces: int) 
         nothing = barycentric_BHW3[..., :1] * 0
         return packed.clone(), nothing, barycentric_BHW3[..., None, :].clone(), nothing
 
-    with mock.patch.object(import_legacy_detail("utils.renderer"), "rasterize_meshes", rasterize_meshes):
+    with mock.patch.object(detail_renderer(), "rasterize_meshes", rasterize_meshes):
         yield
 
 

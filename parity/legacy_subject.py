@@ -15,7 +15,7 @@ from parity.bare import BareLoop
 from parity.batch import Batch
 from parity.draws import record_draws
 from parity.legacy_bare import LegacyLoop
-from parity.legacy_build import build_trainer, import_legacy
+from parity.legacy_build import build_trainer, legacy_renderer
 from parity.legacy_replay import Replay, adam_tensors, parameter_gradients, term_gradients
 from parity.legacy_taps import Calls, code_entries, forward_stages, kept_modes, tapped
 from parity.quick_raster import rasterising, shrunk
@@ -80,7 +80,7 @@ class LegacySubject:
 
     def quick(self, pixels: int) -> AbstractContextManager[None]:
         """While inside, pictures are rasterised at `pixels` x `pixels`."""
-        return rasterising(import_legacy("utils.renderer3"), partial(shrunk, pixels=pixels))
+        return rasterising(legacy_renderer(), partial(shrunk, pixels=pixels))
 
     def replay(self, stage: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stage of the contract, or one of conform's extra functions, on given inputs.

@@ -12,7 +12,7 @@ from unittest import mock
 
 from torch import Tensor, nn
 
-from parity.legacy_build import import_legacy
+from parity.legacy_build import legacy_renderer
 from parity.recorded_raster import recorded_barycentric
 from parity.trace import snapshot
 
@@ -50,7 +50,7 @@ def tapped(trainer: Any) -> Iterator[Calls]:
         stack.enter_context(wrapped(model, "encode", calls))
         stack.enter_context(wrapped(model.render, "forward", calls, "render"))
         stack.enter_context(wrapped(model.render, "add_SHlight", calls))
-        stack.enter_context(wrapped(import_legacy("utils.renderer3"), "rasterize_meshes", calls))
+        stack.enter_context(wrapped(legacy_renderer(), "rasterize_meshes", calls))
         yield calls
 
 
@@ -64,7 +64,7 @@ def recorded_raster(face_ids_HW: Tensor, barycentric_HW3: Tensor) -> Iterator[No
         nothing = barycentric.detach()[..., 0] * 0
         return face_ids_HW[None, ..., None].clone(), nothing, barycentric, nothing
 
-    with mock.patch.object(import_legacy("utils.renderer3"), "rasterize_meshes", rasterize_meshes):
+    with mock.patch.object(legacy_renderer(), "rasterize_meshes", rasterize_meshes):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -158,6 +159,10 @@ def _repeat(drift: Drift) -> tuple[Verdict, str]:
 def _command(evidence: Evidence, mode: str, stage: str) -> str:
     item = f"parity/test_stages.py::test_stage[{evidence.variant}-{mode}-{stage}]"
     spec = evidence.spec
+    if spec.legacy_root:
+        run = ["python", "-m", "parity", "run", "--legacy-root", spec.legacy_root, "--pipeline", spec.pipeline]
+        run += ["--stages", stage, "--batch", spec.batch, "--seed", str(spec.seed), "--steps", str(spec.steps)]
+        return shlex.join([*run, "--device", spec.device])
     scope = f"--parity-batch={spec.batch} --parity-seed={spec.seed} --parity-device={spec.device}"
     scope += "" if spec.pipeline == "coarse" else f" --parity-pipeline={spec.pipeline}"
     return f'python -m pytest "{item}" {scope}' + (" --parity-full" if spec.steps > 1 else "")

@@ -24,6 +24,7 @@ from fixtures.clip import ClipUnavailable
 from parity.assemble import assemble
 from parity.audit import Crew, Evidence, Say, add_floors, committed_floors, crew, gather
 from parity.batch import load_batch
+from parity.checkout_check import admitted
 from parity.culprit_audit import name_culprit
 from parity.files import write_atomically
 from parity.pipelines import BOTH, choose, select_stages
@@ -38,7 +39,10 @@ FALLBACK = "seeded"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asked for; `stages` is a comma-separated list, None for all."""
+    """What a user asked for.
+
+    stages: a comma-separated list, None for all. legacy_root: root of the lab's own checkout of the pipeline's fork.
+    """
 
     batch: str = "carphone_0040"
     pipeline: str = BOTH
@@ -48,11 +52,19 @@ class Request:
     stages: str | None = None
     full: bool = False
     threads: int = 1
+    legacy_root: str = ""
 
     def variants(self, batch: str) -> dict[str, RunSpec]:
         """Variant name -> run."""
         steps = self.steps or (FULL_STEPS if self.full else 1)
-        base = RunSpec(batch=batch, steps=steps, seed=self.seed, device=self.device, threads=self.threads)
+        base = RunSpec(
+            batch=batch,
+            steps=steps,
+            seed=self.seed,
+            device=self.device,
+            threads=self.threads,
+            legacy_root=self.legacy_root,
+        )
         return {
             name: replace(base, pipeline=pipeline.name, dropout=rate)
             for pipeline in choose(self.pipeline)
@@ -65,10 +77,13 @@ def audit(request: Request, *, command: str, console: Console) -> Results:
 
     Raises:
         ValueError: unknown pipeline or stage, unusable batch, or a device that is not there.
+        CheckoutError: the lab's own checkout lacks what the audit needs of it; the message lists it all.
     """
     stages = select_stages(request.stages, choose(request.pipeline))
     check_device(request.device)
     batch, skipped = usable_batch(request.batch)
+    if request.legacy_root:
+        skipped += admitted(Path(request.legacy_root), request.pipeline, console)
     timings: dict[str, float] = {}
     with crew() as members, progress(console, timings) as say:
         evidence = [_variant(name, spec, members, say, request.full) for name, spec in request.variants(batch).items()]
@@ -102,7 +117,8 @@ def publish(results: Results, out: Path, json: Path | None = None) -> None:
     from parity.truth.stored import stored_summary
 
     pipelines = dict.fromkeys(stage.pipeline for stage in results.stages)
-    results = replace(results, truth=stored_summary(out, results.scope.get("batch", ""), pipelines))
+    if "legacy_root" not in results.scope:  # truth runs are of the reconstruction
+        results = replace(results, truth=stored_summary(out, results.scope.get("batch", ""), pipelines))
     out.mkdir(parents=True, exist_ok=True)
     write_results(results, out / "results.json")
     write_atomically(out / "results.csv", table(results.rows).to_csv().encode())

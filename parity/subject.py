@@ -27,6 +27,7 @@ class Setup:
     weights: legacy module name (E_flame, BiViT, AUNet, AU_net, expression_net) -> legacy state dict.
     overrides: dotted keys of the legacy configuration, for example ``{"loss.focalAU": True}``.
     dropout: probability inside BiViT while training (legacy: 0.1); 0 makes a step free of random draws.
+    legacy_root: a lab's own checkout that legacy is imported from; empty for the reconstruction. Modern ignores it.
     """
 
     weights: StateDicts
@@ -34,6 +35,7 @@ class Setup:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dropout: float = 0.0
     device: str = "cpu"
+    legacy_root: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class DetailSetup:
     parameters_B236: if given, replaces the output of the encoder, which still runs.
     surface: if given, replaces FLAME, texture and renderer.
     overrides: dotted keys of the legacy configuration, for example ``{"loss.reg_sym": 5e-6}``.
+    legacy_root: as in `Setup`.
     """
 
     weights: StateDicts
@@ -73,6 +76,7 @@ class DetailSetup:
     surface: SyntheticSurface | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    legacy_root: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from fixtures import seeded
 from modern.assets import load_head
 from parity.aftermath import changed, marks, state_digests
 from parity.batch import FRAMES, Batch, load_batch
+from parity.checkout import blamed
 from parity.comparison import Drift, compare, mismatched
 from parity.discrete import compare_named, compare_stage
 from parity.draws import drawn, record_draws
@@ -46,7 +47,10 @@ HEAD = ROOT / "fixtures" / "assets" / "head.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One run, as plain values. `weights_prefix` names the seeded weights."""
+    """One run, as plain values.
+
+    weights_prefix: names the seeded weights. legacy_root: the lab's own checkout, if legacy is not the reconstruction.
+    """
 
     batch: str
     pipeline: str = "coarse"
@@ -58,6 +62,7 @@ class RunSpec:
     weights_prefix: str = ""
     head: str = str(HEAD)
     overrides: tuple[tuple[str, Any], ...] = ()
+    legacy_root: str = ""
 
 
 @lru_cache(maxsize=1)
@@ -77,13 +82,21 @@ def setup_of(spec: RunSpec) -> Setup | DetailSetup:
     head, overrides = load_head(Path(spec.head)), dict(spec.overrides)
     if spec.pipeline == "coarse":
         weights = seeded_weights(spec.weights_prefix)
-        return Setup(weights=weights, head=head, overrides=overrides, dropout=spec.dropout, device=spec.device)
+        return Setup(
+            weights=weights,
+            head=head,
+            overrides=overrides,
+            dropout=spec.dropout,
+            device=spec.device,
+            legacy_root=spec.legacy_root,
+        )
     return DetailSetup(
         weights=audited_detail_weights(spec.weights_prefix),
         head=head,
         expression_B50=seeded.uniform("exp", (FRAMES, 50), -0.6, 0.6, prefix=spec.weights_prefix),
         overrides=overrides,
         device=spec.device,
+        legacy_root=spec.legacy_root,
     )
 
 
@@ -118,10 +131,15 @@ _SUFFIX = {"coarse": "", "detail": "_detail"}
 
 
 def trace_to(spec: RunSpec, name: str, folder: Path) -> Path:
-    """Trace subject `name` once and store the trace in full at `folder`."""
-    plan, subject = Plan(steps=spec.steps, seed=spec.seed), _subject(name, spec)
-    start = perf_counter()
-    trace = subject.trace(batch_of(spec), plan)
+    """Trace subject `name` once and store the trace in full at `folder`.
+
+    Raises:
+        CheckoutError: legacy is a lab's own checkout whose code cannot be built or run; the message has the place.
+    """
+    with blamed(spec.legacy_root if name == "legacy" else ""):
+        plan, subject = Plan(steps=spec.steps, seed=spec.seed), _subject(name, spec)
+        start = perf_counter()
+        trace = subject.trace(batch_of(spec), plan)
     seconds, unit = perf_counter() - start, 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS
     trace.resources = {"seconds": seconds, "peak_gb": getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30}
     trace.leftovers = _leftovers(subject)
