@@ -14,6 +14,7 @@ class Harmless:
     """One harmless variant: source edits, a setting, or variables of a fresh process.
 
     step: modern's own training step is run too. needs: a program without which it cannot be exercised.
+    sweep: left to the full sweep: it replays every stage, and the default set has its like.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Harmless:
     environment: tuple[tuple[str, str], ...] = ()
     step: bool = False
     needs: str = ""
+    sweep: bool = False
 
     @property
     def pipeline(self) -> str:
@@ -36,15 +38,16 @@ class Harmless:
         return f"{self.needs} is not installed" if self.needs and shutil.which(self.needs) is None else ""
 
 
-def _setting(variant: str, name: str, *, step: bool = False) -> Harmless:
-    return Harmless(id=f"{_letter(variant)}-{_slug(name)}", variant=variant, kind="setting", setting=name, step=step)
+def _setting(variant: str, name: str, *, step: bool = False, sweep: bool = False) -> Harmless:
+    slug = f"{_letter(variant)}-{_slug(name)}"
+    return Harmless(id=slug, variant=variant, kind="setting", setting=name, step=step, sweep=sweep)
 
 
-def _process(variant: str, *, step: bool = False, **variables: str) -> Harmless:
+def _process(variant: str, *, step: bool = False, sweep: bool = False, **variables: str) -> Harmless:
     name = ", ".join(f"{key}={value}" for key, value in variables.items())
     environment = tuple(variables.items())
     slug = f"{_letter(variant)}-{_slug(name)}"
-    return Harmless(id=slug, variant=variant, kind="process", environment=environment, step=step)
+    return Harmless(id=slug, variant=variant, kind="process", environment=environment, step=step, sweep=sweep)
 
 
 def _source(variant: str, id: str, *edits: Edit, needs: str = "") -> Harmless:
@@ -86,21 +89,23 @@ _APART = """sampled = torch.cat(
 _RODRIGUES = "return identity + sin_N11 * skew_N33 + (1 - cos_N11) * (skew_N33 @ skew_N33)"
 
 SETTINGS = (
-    *(_setting("eval", name, step=True) for name in ("2 threads", "4 threads", "oneDNN off", "inputs channels_last")),
-    *(_setting("eval", name) for name in ("matmul precision high", "non-deterministic algorithms allowed")),
-    *(_setting("eval", name) for name in ("inputs in reverse order", "inputs copied", "inputs strided")),
-    *(_setting("eval", name) for name in ("inputs unaligned", "another thread", "run twice", "inference mode")),
+    *(_setting("eval", name, step=True) for name in ("2 threads", "oneDNN off", "inputs channels_last")),
+    *(_setting("eval", name) for name in ("inputs in reverse order", "run twice")),
     *(_setting("detail", name) for name in ("2 threads", "oneDNN off", "inputs strided", "run twice")),
-    _setting("dropout", "2 threads", step=True),
+    _setting("eval", "4 threads", step=True, sweep=True),
+    _setting("dropout", "2 threads", step=True, sweep=True),
+    *(_setting("eval", name, sweep=True) for name in ("matmul precision high", "non-deterministic algorithms allowed")),
+    *(_setting("eval", name, sweep=True) for name in ("inputs copied", "inputs strided", "inputs unaligned")),
+    *(_setting("eval", name, sweep=True) for name in ("another thread", "inference mode")),
 )
 PROCESSES = (
-    _process("eval", MKL_CBWR="COMPATIBLE", step=True),
-    _process("eval", ATEN_CPU_CAPABILITY="default", step=True),
-    _process("eval", ATEN_CPU_CAPABILITY="avx2"),
-    _process("eval", ONEDNN_MAX_CPU_ISA="SSE41"),
-    _process("eval", PYTHONHASHSEED="1"),
     _process("eval", MKL_CBWR="COMPATIBLE", ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41", step=True),
     _process("detail", MKL_CBWR="COMPATIBLE", ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41"),
+    _process("eval", MKL_CBWR="COMPATIBLE", step=True, sweep=True),
+    _process("eval", ATEN_CPU_CAPABILITY="default", step=True, sweep=True),
+    _process("eval", ATEN_CPU_CAPABILITY="avx2", sweep=True),
+    _process("eval", ONEDNN_MAX_CPU_ISA="SSE41", sweep=True),
+    _process("eval", PYTHONHASHSEED="1", sweep=True),
 )
 SOURCES = (
     _source("eval", "rotation-reassociated", Edit("rotation.py", _RODRIGUES, "return (sin_N11 * skew_N33 + (1 - cos_N11) * (skew_N33 @ skew_N33)) + identity")),

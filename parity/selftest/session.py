@@ -59,8 +59,9 @@ class Wanted:
         return [bug for bug in BUGS if self._asked(bug)]
 
     def harmless(self) -> list[Harmless]:
-        """The harmless variants of the asked pipelines."""
-        return [variant for variant in HARMLESS if self._asked(variant)]
+        """The harmless variants of the asked pipelines; those of the sweep with `full` or by name."""
+        chosen = [variant for variant in HARMLESS if self._asked(variant)]
+        return [variant for variant in chosen if self.full or self.only or not variant.sweep]
 
     def _asked(self, item: Bug | Harmless) -> bool:
         return self.pipeline in ("both", item.pipeline) and (not self.only or item.id in self.only)

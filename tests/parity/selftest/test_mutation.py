@@ -9,6 +9,7 @@ from parity.selftest.bugs_detail import DETAIL_BUGS
 from parity.selftest.harmless import HARMLESS
 from parity.selftest.mutation import Edit, MutationError, Spot, apply, readers, spots
 from parity.selftest.planting import MODERN
+from parity.selftest.session import Wanted
 
 SOURCE = """LIMIT = 3
 
@@ -97,4 +98,12 @@ def test_ids_are_unique_and_every_stage_has_a_bug():
         visible = {bug.stage for bug in bugs if not bug.below}
         assert set(PIPELINES[name].names) == visible
     assert len(COARSE_BUGS) + len(DETAIL_BUGS) >= 60
-    assert len(HARMLESS) >= 30
+    assert sum(not item.sweep for item in HARMLESS) >= 30  # of the default set
+
+
+def test_the_sweep_is_left_to_full_or_asked_for_by_name() -> None:
+    swept = {item.id for item in HARMLESS if item.sweep}
+    assert swept
+    assert not swept & {item.id for item in Wanted().harmless()}
+    assert {item.id for item in Wanted(full=True).harmless()} == {item.id for item in HARMLESS}
+    assert [item.id for item in Wanted(only=frozenset(swept)).harmless()] == [i.id for i in HARMLESS if i.sweep]
