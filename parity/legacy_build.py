@@ -17,8 +17,9 @@ import torch
 import torchvision
 
 from fixtures.legacy_files import write_legacy_data
+from modern.assets import HeadAssets
 from parity.files import CACHE, ROOT
-from parity.subject import Setup
+from parity.subject import Setup, StateDicts
 
 TREE = ROOT / "legacy" / "AU_sequence"
 YML = TREE / "configs" / "release_version" / "deca_pretrain_video_OnlyE2.yml"
@@ -91,11 +92,19 @@ def _load(trainer: Any, setup: Setup) -> None:
             network.load_state_dict(dict(setup.weights[name]))
 
 
+def write_files(head: HeadAssets, weights: StateDicts, folder: Path) -> None:
+    """Write every file that legacy's constructors read below `./data`."""
+    write_legacy_data(head, weights, folder)
+    torch.save({}, folder / _IMAGENET)  # its values would be overwritten by the setup's
+
+
 @contextlib.contextmanager
 def _prepared(folder: Path, setup: Setup) -> Iterator[None]:
     """Working folder, files and process as legacy's constructors expect them; all put back afterwards."""
-    write_legacy_data(setup.head, setup.weights, folder / "data")
-    torch.save({}, folder / "data" / _IMAGENET)  # its values would be overwritten by the setup's
+    if setup.files:
+        (folder / "data").symlink_to(setup.files)
+    else:
+        write_files(setup.head, setup.weights, folder / "data")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
     with (
         contextlib.chdir(folder),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -27,6 +28,7 @@ class Setup:
     weights: legacy module name (E_flame, BiViT, AUNet, AU_net, expression_net) -> legacy state dict.
     overrides: dotted keys of the legacy configuration, for example ``{"loss.focalAU": True}``.
     dropout: probability inside BiViT while training (legacy: 0.1); 0 makes a step free of random draws.
+    files: a folder with the files that legacy reads at start-up, of these weights and head; None writes them anew.
     """
 
     weights: StateDicts
@@ -34,6 +36,7 @@ class Setup:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dropout: float = 0.0
     device: str = "cpu"
+    files: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,8 @@ class DetailSetup:
     parameters_B236: if given, replaces the output of the encoder, which still runs.
     surface: if given, replaces FLAME, texture and renderer.
     overrides: dotted keys of the legacy configuration, for example ``{"loss.reg_sym": 5e-6}``.
+    image_size: rows = columns of the pictures; legacy learns of another size than 224 by an override.
+    files: as of `Setup`.
     """
 
     weights: StateDicts
@@ -73,6 +78,8 @@ class DetailSetup:
     surface: SyntheticSurface | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    image_size: int = 224
+    files: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
-from parity.reproduce.ranking import Share, leading
+from parity.reproduce.ranking import DRAWN, Share, leading
 from parity.reproduce.words import RAN, Word, worst
 
 QUANTITY_NAMES = {
@@ -78,7 +78,11 @@ def _causes(ranked: list[Share]) -> str:
     named = [f"{share.cause} ({_percent(share.share)})" for share in chosen]
     total = _percent(sum(share.share for share in chosen))
     count = "One cause accounts" if len(chosen) == 1 else f"{_COUNTS.get(len(chosen), len(chosen))} causes account"
-    return f"{count} for {total} of the variation, measured one by one: {_list(named)}."
+    rest = [
+        f"{share.cause} ({_percent(share.share)})" for share in ranked if share not in chosen and share.cause in DRAWN
+    ]
+    also = f"; {_list(rest)} move it too" if rest else ""
+    return f"{count} for {total} of the variation, measured one by one: {_list(named)}{also}."
 
 
 _COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight"}

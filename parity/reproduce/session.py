@@ -27,9 +27,8 @@ from parity.reproduce.words import Word
 from parity.session import check_device, counting
 
 SUBJECTS = ("legacy", "modern")
-STEPS = {"coarse": 2, "detail": 1}
+STEPS = 2
 DRAWS = {"coarse": 3, "detail": 2}
-FULL_RASTER = 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +59,8 @@ class Request:
         return [self._run(name, pipeline.name) for pipeline in choose(self.pipeline) for name in names]
 
     def _run(self, subject: str, pipeline: str) -> Run:
-        raster = FULL_RASTER if pipeline == "detail" else self.raster  # the discriminator takes nothing else (D28)
-        steps = self.steps or STEPS.get(pipeline, 2)
-        return Run(subject=subject, pipeline=pipeline, device=self.device, steps=steps, raster=raster)
+        steps = self.steps or STEPS
+        return Run(subject=subject, pipeline=pipeline, device=self.device, steps=steps, raster=self.raster)
 
 
 def chosen(request: Request, run: Run) -> list[Cell]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from parity.reproduce.answer import answer, recipe
 from parity.reproduce.cell import Cell
-from parity.reproduce.judge import Judged, effects, judge
+from parity.reproduce.judge import Judged, distances, judge
 from parity.reproduce.operations import first_moved
 from parity.reproduce.ranking import explained, leading, measured_directly, shares, variances
 from parity.reproduce.run import Run
@@ -26,6 +26,7 @@ def judged(id: str, word: Word = Word.MOVED, cause: str = "", **effects: float) 
         cause=cause,
         control=f"fix {cause}",
         effects=effects,
+        distances=effects,
     )
 
 
@@ -166,7 +167,7 @@ def test_a_tensor_without_a_floor_is_no_noise() -> None:
 
 def test_effects_are_distances_over_all_tensors_of_the_last_step() -> None:
     parts = {"codes/a@0": drift(9.0), "codes/a@1": drift(0.3), "codes/b@1": drift(0.4)}
-    assert effects(parts)["codes"] == pytest.approx(((0.6**2 + 0.8**2) / 8) ** 0.5)
+    assert distances(parts)["codes"] == pytest.approx(((0.6**2 + 0.8**2) ** 0.5, 8**0.5))
 
 
 def test_the_first_operation_that_moved_is_found() -> None:
