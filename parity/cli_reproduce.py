@@ -35,12 +35,13 @@ def reproduce(
 
     request = Request(subject=subject, pipeline=pipeline, device=device, cells=cells, steps=steps, raster=raster)
     perform = connected(cluster) if cluster else Processes()
-    matrix = run(
-        request,
-        Engine(perform=perform, jobs=jobs, resume=resume),
-        command=command_line(),
-        console=Console(stderr=True),
-    )
+    console = Console(stderr=True)
+    try:
+        engine = Engine(perform=perform, jobs=jobs, resume=resume)
+        matrix = run(request, engine, command=command_line(), console=console)
+    except KeyboardInterrupt:
+        console.print("interrupted; finished cells are kept, and the same command with --resume goes on")
+        raise typer.Exit(130) from None
     publish(matrix, out, json)
     print_matrix(matrix, Console())
     Console().print(f"page: {out / 'reproduce.html'}", soft_wrap=True)

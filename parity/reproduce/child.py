@@ -64,6 +64,7 @@ def main(job: Path) -> None:
     watch.notes |= {
         NOTE: NOTEBOOK.written() | {"graphs": compiled_graphs()},
         "wall": time.perf_counter() - start,
+        "cpu": sum(os.times()[:4]),
         "environment": fingerprint(),
         "threads": torch.get_num_threads(),
     }

@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from parity.fingerprint import fingerprint
-from parity.randomness import rng_digests
+from parity.randomness import rng_digest, rng_digests
 
 NOTE = "evidence"
-_RACERS = (9976, 9)  # faces, values of each: an index_put_ of so many values adds from several threads at once
+_RACERS = (5023, 3 * 9976, 3)  # vertices, corners of faces, coordinates: so many are added by several threads at once
 _REPEATS = 30
 
 
@@ -30,7 +30,7 @@ class Notebook:
 
     def __init__(self) -> None:
         self.made, self.differing, self.facts = Counter[str](), Counter[str](), dict[str, Any]()
-        self._marks, self._used = dict[str, str](), dict[str, bool]()
+        self._known, self._used = dict[str, set[str]](), dict[str, bool]()
 
     def clear(self) -> None:
         """Begin a run."""
@@ -43,29 +43,34 @@ class Notebook:
 
     def begin(self) -> None:
         """The run starts with the generators as they are now."""
-        self._marks = rng_digests()
-        self._used = dict.fromkeys(self._marks, False)
-        self.facts["begin"] = dict(self._marks)
+        self.facts["begin"] = now = rng_digests()
+        self._known = {name: {digest} for name, digest in now.items()}
+        self._used = dict.fromkeys(now, False)
 
     def seeded(self, generator: str, seed: Callable[..., Any]) -> Callable[..., Any]:
-        """`seed`, which notes whether anybody drew from `generator` since it was last seeded."""
+        """`seed`, which notes whether anybody drew from `generator` since it was last seeded.
+
+        A state that was there before is no draw: code may seed for a while and put the old state back.
+        """
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self._look(generator)
             result = seed(*args, **kwargs)
-            if generator in self._marks:
-                self._marks[generator] = rng_digests()[generator]
+            if generator in self._known:
+                self._known[generator].add(rng_digest(generator))
             return result
 
         return call
 
     def _look(self, generator: str) -> None:
-        if generator in self._marks:
-            self._used[generator] |= rng_digests()[generator] != self._marks[generator]
+        if generator in self._known:
+            now = rng_digest(generator)
+            self._used[generator] |= now not in self._known[generator]
+            self._known[generator].add(now)
 
     def written(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        for name in self._marks:
+        for name in self._known:
             self._look(name)
         return {**self.facts, "used": self._used, "made": dict(self.made), "differing": dict(self.differing)}
 
@@ -94,10 +99,10 @@ def _fixed(*shape: int) -> Tensor:
 
 def races() -> tuple[int, int]:
     """How many repeats of an accumulating index_put_ at the mesh's size are not the bytes of the first; of how many."""
-    faces, size = _RACERS
-    where, values = (torch.arange(faces) * 7919) % 5023, _fixed(faces, size)
+    vertices, corners, size = _RACERS
+    where, values = (torch.arange(corners) * 7919) % vertices, _fixed(corners, size)
     found = [
-        fingerprint(torch.zeros(5023, size).index_put_((where,), values, accumulate=True)) for _ in range(_REPEATS)
+        fingerprint(torch.zeros(vertices, size).index_put_((where,), values, accumulate=True)) for _ in range(_REPEATS)
     ]
     return sum(other != found[0] for other in found), _REPEATS
 

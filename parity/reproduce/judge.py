@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.noise import C
-from parity.reproduce.cell import FLOOR, Cell
+from parity.reproduce.cell import DATA, FLOOR, KERNELS, UPDATE, Cell
 from parity.reproduce.exercised import unexercised
 from parity.reproduce.operations import NOTE, first_moved
 from parity.reproduce.place import COMPANY
@@ -57,6 +57,7 @@ class Judged:
     operation: dict[str, Any] | None = None
 
 
+_COSTLY = (DATA, KERNELS, UPDATE)  # seeding costs nothing, a batch is another amount of work
 Floor = dict[str, dict[str, float]]
 
 
@@ -106,7 +107,7 @@ def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Fl
         effects={name: distance / norm if norm else distance for name, (distance, norm) in found.items()},
         distances={name: distance for name, (distance, _) in found.items()},
         losses=_losses(drifts) if moved else {},
-        cost=before / seconds if before and seconds else None,
+        cost=before / seconds if before and seconds and cell.group in _COSTLY else None,
         seconds=seconds,
         operation=_operation(cell, result, reference),
     )

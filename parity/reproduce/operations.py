@@ -18,7 +18,9 @@ from parity.reproduce.run import Run
 from parity.reproduce.watch import Watch
 
 NOTE = "operations"
-_LIBRARY = "site-packages"  # a compiled rasteriser fills its buffers face by face: only what comes out is looked at
+_RASTERISER = "pytorch3d"  # a compiled rasteriser fills its buffers face by face: only what comes out is looked at
+# Copies for another layout, which one make-up of a batch needs and another does not; they compute nothing.
+_COPIES = frozenset({"aten.clone.default", "aten._unsafe_view.default", "aten.contiguous.default"})
 Entry = list[Any]  # name, module, source, backward, one [shape, fingerprint] per output
 
 
@@ -60,7 +62,7 @@ class OperationLog:
 
     def after(self, call: Call, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Note the outputs of an operation that computes something."""
-        if not (call.view or self._watch.looking or _LIBRARY in call.source):
+        if not (call.view or self._watch.looking or _RASTERISER in call.source or call.op in _COPIES):
             start = time.perf_counter()
             found = [[list(output.shape), fingerprint(self._part(output))] for output in outputs]
             self._watch.notes[NOTE].append([call.op, call.module, _short(call.source), call.backward, found])

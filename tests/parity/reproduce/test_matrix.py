@@ -15,7 +15,7 @@ from parity.reproduce.engine import Engine, Processes
 from parity.reproduce.page import render
 from parity.reproduce.results import Matrix, read_matrix, write_matrix
 from parity.reproduce.run import Run, load_run
-from parity.reproduce.session import Request, chosen, reproduce
+from parity.reproduce.session import Request, chosen, planned, reproduce
 from parity.reproduce.watch import RESULT, TENSORS
 from parity.reproduce.words import Word
 
@@ -158,11 +158,15 @@ def test_a_process_that_dies_is_reported_with_its_last_words(tmp_path: Path) -> 
 )
 def test_bad_requests_are_refused(request_: Request, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _plan(request_)
+        planned(request_)
 
 
-def _plan(request: Request) -> list[Cell]:
-    return [cell for run in request.runs() for cell in chosen(request, run)]
+def test_a_cell_of_one_subject_only_may_be_asked_for_together_with_others() -> None:
+    found = {
+        run.subject: [cell.id for cell in part] for run, part in planned(Request(cells="order", pipeline="coarse"))
+    }
+    assert list(found) == ["legacy"]
+    assert "order" in found["legacy"]
 
 
 def test_a_run_survives_json_and_refuses_strangers() -> None:
