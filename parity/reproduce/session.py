@@ -19,6 +19,7 @@ from parity.reproduce.cell import BASELINE, FLOOR, Cell
 from parity.reproduce.cells import cells
 from parity.reproduce.engine import Engine
 from parity.reproduce.judge import Judged, judge, noise_floors
+from parity.reproduce.operations import MOST
 from parity.reproduce.page import write_page
 from parity.reproduce.ranking import explained, measured_directly, shares, variances
 from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_matrix
@@ -181,8 +182,7 @@ def invariance(judged: Sequence[Judged]) -> list[Invariance]:
                     axis=axis,
                     setting=setting,
                     stage=cell.stage,
-                    operation=moved.get("op", "").removesuffix(".default")
-                    + (" (another operation from here on)" if moved.get("changed") else ""),
+                    operation=_operation(log, moved),
                     module=moved.get("module", ""),
                     source=moved.get("source", ""),
                     compared=moved.get("compared", log.get("compared")),
@@ -190,6 +190,12 @@ def invariance(judged: Sequence[Judged]) -> list[Invariance]:
                 )
             )
     return found
+
+
+def _operation(log: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
+    if not moved:
+        return f"none of the first {MOST:,}" if log.get("compared") == MOST else ""
+    return moved["op"].removesuffix(".default") + (" (another operation from here on)" if moved["changed"] else "")
 
 
 def headline(found: Sequence[SubjectResults]) -> str:
