@@ -16,8 +16,8 @@ def reproduce(
     pipeline: Annotated[str, typer.Option(help="coarse, detail or both")] = "both",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     cells: Annotated[str | None, typer.Option(help="comma-separated ids of cells (default all)")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="updates (default coarse 2, detail 1)")] = None,
-    raster: Annotated[int, typer.Option(help="rows = columns of the coarse pictures, a multiple of 32")] = 64,
+    steps: Annotated[int | None, typer.Option(min=1, help="updates (default 2)")] = None,
+    raster: Annotated[int, typer.Option(help="rows = columns of the pictures, a multiple of 32 (full: 224)")] = 64,
     jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="take up finished cells of the same sources")] = False,
     cluster: Annotated[
@@ -35,12 +35,13 @@ def reproduce(
 
     request = Request(subject=subject, pipeline=pipeline, device=device, cells=cells, steps=steps, raster=raster)
     perform = connected(cluster) if cluster else Processes()
-    matrix = run(
-        request,
-        Engine(perform=perform, jobs=jobs, resume=resume),
-        command=command_line(),
-        console=Console(stderr=True),
-    )
+    console = Console(stderr=True)
+    try:
+        engine = Engine(perform=perform, jobs=jobs, resume=resume)
+        matrix = run(request, engine, command=command_line(), console=console)
+    except KeyboardInterrupt:
+        console.print("interrupted; finished cells are kept, and the same command with --resume goes on")
+        raise typer.Exit(130) from None
     publish(matrix, out, json)
     print_matrix(matrix, Console())
     Console().print(f"page: {out / 'reproduce.html'}", soft_wrap=True)

@@ -15,10 +15,11 @@ import torch
 import torchvision
 
 from fixtures.legacy_files import write_legacy_data
+from modern.assets import HeadAssets
 from parity.checkout import COARSE
 from parity.files import CACHE
 from parity.legacy_tree import choose_tree, config_file, import_from, kept_switches, reconstruction, renderer_of
-from parity.subject import Setup
+from parity.subject import Setup, StateDicts
 
 TREE = reconstruction(COARSE)
 YML = TREE / COARSE.yml
@@ -103,11 +104,19 @@ def _load(trainer: Any, setup: Setup) -> None:
             network.load_state_dict(dict(setup.weights[name]))
 
 
+def write_files(head: HeadAssets, weights: StateDicts, folder: Path) -> None:
+    """Write every file that legacy's constructors read below `./data`."""
+    write_legacy_data(head, weights, folder)
+    torch.save({}, folder / _IMAGENET)  # its values would be overwritten by the setup's
+
+
 @contextlib.contextmanager
 def _prepared(folder: Path, setup: Setup) -> Iterator[None]:
     """Working folder, files and process as legacy's constructors expect them; all put back afterwards."""
-    write_legacy_data(setup.head, setup.weights, folder / "data")
-    torch.save({}, folder / "data" / _IMAGENET)  # its values would be overwritten by the setup's
+    if setup.files:
+        (folder / "data").symlink_to(setup.files)
+    else:
+        write_files(setup.head, setup.weights, folder / "data")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
     with (
         contextlib.chdir(folder),

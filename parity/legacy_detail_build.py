@@ -21,6 +21,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fixtures.legacy_files import write_legacy_detail_data
+from modern.assets import HeadAssets
 from parity.checkout import DETAIL
 from parity.files import CACHE
 from parity.legacy_build import apply_overrides, redirect
@@ -34,7 +35,7 @@ from parity.legacy_tree import (
     reconstruction,
     renderer_of,
 )
-from parity.subject import DetailSetup
+from parity.subject import DetailSetup, StateDicts
 
 TREE = reconstruction(DETAIL)
 YML = TREE / DETAIL.yml
@@ -160,11 +161,19 @@ def _load(trainer: Any, setup: DetailSetup) -> None:
         trainer.mrf_loss.featlayer.vgg19.load_state_dict(dict(setup.weights["VGG19"]))
 
 
+def write_detail_files(head: HeadAssets | None, weights: StateDicts, folder: Path) -> None:
+    """Write every file that legacy's constructors read below `./data`; without a head checkpoints only."""
+    write_legacy_detail_data(head, weights, folder)
+    torch.save({}, folder / _IMAGENET)  # its values would be overwritten by the setup's
+
+
 @contextlib.contextmanager
 def _prepared(folder: Path, setup: DetailSetup, deca: Any) -> Iterator[None]:
     """Working folder, files and process as legacy's constructors expect them; all put back afterwards."""
-    write_legacy_detail_data(None if setup.surface else setup.head, setup.weights, folder / "data")
-    torch.save({}, folder / "data" / _IMAGENET)  # its values would be overwritten by the setup's
+    if setup.files:
+        (folder / "data").symlink_to(setup.files)
+    else:
+        write_detail_files(None if setup.surface else setup.head, setup.weights, folder / "data")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
     features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["E"])
     with contextlib.ExitStack() as stack:

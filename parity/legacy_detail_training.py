@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modern.assets import load_head
-from parity.legacy_detail_build import NETWORKS, YML, build_detail_trainer, import_legacy_detail, network
+from parity.legacy_detail_build import (
+    NETWORKS,
+    YML,
+    build_detail_trainer,
+    import_legacy_detail,
+    network,
+    write_detail_files,
+)
 from parity.legacy_detail_taps import (
     GENERATOR,
     Taps,
@@ -31,7 +40,7 @@ from parity.reproduce.numerics import moved_pixels, prepare
 from parity.reproduce.operations import OperationLog
 from parity.reproduce.place import Place
 from parity.reproduce.run import Run
-from parity.reproduce.setup import IMAGES, detail_setup
+from parity.reproduce.setup import IMAGES, detail_setup, detail_weights
 from parity.reproduce.watch import Watch
 from parity.worker import HEAD
 
@@ -53,6 +62,7 @@ def train(run: Run, place: Place, watch: Watch) -> None:
     with ExitStack() as stack:
         stack.enter_context(_data(run, place))
         stack.enter_context(cached_raster())
+        stack.enter_context(_picture_of_conditions(run))
         _Observer(run, trainer, watch)
         trainer.fit()
 
@@ -60,11 +70,12 @@ def train(run: Run, place: Place, watch: Watch) -> None:
 def _build(run: Run, place: Place) -> Any:
     folder = place.scratch / "run"
     folder.mkdir(exist_ok=True)
-    points = place.scratch / "landmark_indices.npz"
-    np.savez(points, landmark_indices=load_head(HEAD).landmark_indices.numpy())
+    head, points = load_head(HEAD), place.scratch / "landmark_indices.npz"
+    np.savez(points, landmark_indices=head.landmark_indices.numpy())
     overrides = {
         "dataset.batch_size": 1,
         "dataset.K": IMAGES,
+        "dataset.image_size": run.raster,
         "dataset.num_workers": run.workers,
         "dataset.mediapipePath": str(points),
         "train.max_epochs": 1,
@@ -73,7 +84,8 @@ def _build(run: Run, place: Place) -> Any:
         "train.resume": run.resumed,
         "output_dir": str(folder),
     }
-    trainer = build_detail_trainer(detail_setup(run, overrides))
+    files = place.once("detail files", lambda part: write_detail_files(head, detail_weights(place), part))
+    trainer = build_detail_trainer(detail_setup(run, place, overrides, files))
     trainer.cfg.exp_name = YML.stem
     if "initialisation" in run.unseeded:
         with chance.torch_aside():
@@ -81,6 +93,7 @@ def _build(run: Run, place: Place) -> Any:
             chance.fill(deca.E_detail, type(deca.E_detail)())
             chance.fill(deca.D_detail, type(deca.D_detail)())
             chance.fill(deca.D, type(deca.D)())
+    trainer.deca.E_flame.encoder.avgpool = nn.AvgPool2d(run.raster // 32, stride=1)  # 7 x 7 at 224
     networks = [network(trainer, name) for name in NETWORKS]
     trained = [network(trainer, name) for name in _TRAINED]
     prepare(run, [trainer.optimizer_G, trainer.optimizer_D], trained, networks)
@@ -91,18 +104,27 @@ def _build(run: Run, place: Place) -> Any:
 def _data(run: Run, place: Place) -> Iterator[None]:
     """The literal of the data set leads into our tree; which pictures are taken may be made unpredictable."""
     module, literal = import_legacy_detail("datasets.build_datasets"), f"/data/identities_K{IMAGES}/"
-    names = ["shuffle"] if "window" in run.unseeded else []
+    loaders = import_legacy_detail("trainer_EM_AU_enc_dec_origT_aucGAN")
 
     def moved(pattern: str) -> list[str]:
         return glob.glob(pattern.replace(literal, f"{place.clips}/identities/"))  # noqa: PTH207 - as legacy does
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(module, "glob", moved))
-        if names:
-            stack.enter_context(mock.patch.object(module, "random", chance.OtherRandom(names)))
-        if "workers" in run.unseeded:
-            stack.enter_context(chance.unseeded_workers(import_legacy_detail("trainer_EM_AU_enc_dec_origT_aucGAN")))
+        stack.enter_context(chance.loading(run, loaders, place.scratch / "loading"))
+        if "window" in run.unseeded:
+            stack.enter_context(mock.patch.object(module, "random", chance.OtherRandom({"shuffle": "window"})))
         yield
+
+
+def _picture_of_conditions(run: Run) -> AbstractContextManager[Any]:
+    """While inside, D lays out its condition at the raster's size; 224 is a literal in its forward (D28)."""
+    module = import_legacy_detail("models.decoders_AU_dec_aucGAN")
+
+    def interpolate(input: Tensor, size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        return F.interpolate(input, (run.raster, run.raster) if size == (224, 224) else size, *args, **kwargs)
+
+    return mock.patch.object(module, "F", SimpleNamespace(**{**vars(F), "interpolate": interpolate}))
 
 
 class _Observer:

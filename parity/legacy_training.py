@@ -15,12 +15,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modern.assets import load_head
-from parity.legacy_build import YML, build_trainer, import_legacy
+from parity.legacy_build import YML, build_trainer, import_legacy, write_files
 from parity.legacy_replay import parameter_gradients
 from parity.legacy_taps import forward_stages, tapped
 from parity.reproduce import chance
@@ -28,9 +27,9 @@ from parity.reproduce.numerics import moved_pixels, prepare
 from parity.reproduce.operations import OperationLog
 from parity.reproduce.place import COMPANY, Place
 from parity.reproduce.run import Run
+from parity.reproduce.setup import coarse_weights
 from parity.reproduce.watch import Watch
 from parity.subject import Setup
-from parity.weights import seeded_weights
 from parity.worker import HEAD
 
 DROPOUT = 0.1
@@ -53,7 +52,8 @@ def train(run: Run, place: Place, watch: Watch) -> None:
             _compose(run, trainer, watch)
             return
         _observe(run, trainer, watch)
-        stack.enter_context(_order(run))
+        if "order" in run.unseeded:
+            stack.enter_context(chance.other_permutation("order"))  # the loader's own
         trainer.fit()
 
 
@@ -72,8 +72,9 @@ def _build(run: Run, place: Place) -> Any:
         "train.checkpoint_steps": run.stop or _NEVER,
         "train.resume": run.resumed,
     }
-    weights = {name: part for name, part in seeded_weights().items() if name != "BiViT"}  # BiViT starts as constructed
-    setup = Setup(weights=weights, head=head, overrides=overrides, dropout=DROPOUT, device=run.device)
+    weights = coarse_weights(place)
+    files = place.once("files", partial(write_files, head, weights))
+    setup = Setup(weights=weights, head=head, overrides=overrides, dropout=DROPOUT, device=run.device, files=files)
     trainer = build_trainer(setup)
     trainer.cfg.exp_name = YML.stem  # as main does
     model = trainer.mymodel
@@ -81,7 +82,7 @@ def _build(run: Run, place: Place) -> Any:
         with chance.torch_aside():
             chance.fill(model.BiViT, type(model.BiViT)(num_features=model.n_param_OnlyE))
     if "dropout" in run.unseeded:
-        model.BiViT.vit.forward = chance.drawn_aside(model.BiViT.vit.forward)
+        model.BiViT.vit.forward = chance.drawn_aside(model.BiViT.vit.forward, "dropout")
     model.E_flame.encoder.avgpool = nn.AvgPool2d(run.raster // 32, stride=1)  # 7 x 7 at 224
     prepare(run, [trainer.opt], [model.BiViT], [model, trainer.expression_net])
     return trainer
@@ -95,36 +96,20 @@ def _data(run: Run, place: Place) -> Iterator[None]:
         "/media/cine/de6afd1d-c444-4d43-a787-079519ace719/MEAD_Dataset_25/": place.clips / "mead",
         "/media/cine/First/Aff-wild2/": place.clips / "affwild",
     }
-    names = [*(["randint"] if "window" in run.unseeded else []), *(["shuffle"] if "order" in run.unseeded else [])]
-    with mock.patch.object(module, "glob", partial(_glob, roots)):
-        if not names:
-            yield
-            return
-        with mock.patch.object(module, "random", chance.OtherRandom(names)):
-            yield
+    sites = {name: site for name, site in {"randint": "window", "shuffle": "order"}.items() if site in run.unseeded}
+    loaders = import_legacy("trainer_Video_OnlyExpress")
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(module, "glob", partial(_glob, roots)))
+        stack.enter_context(chance.loading(run, loaders, place.scratch / "loading"))
+        if sites:
+            stack.enter_context(mock.patch.object(module, "random", chance.OtherRandom(sites)))
+        yield
 
 
 def _glob(roots: Mapping[str, Path], pattern: str) -> list[str]:
     for literal, root in roots.items():
         pattern = pattern.replace(literal, f"{root}/")
     return glob.glob(pattern)  # noqa: PTH207 - as legacy does, in whatever order
-
-
-@contextmanager
-def _order(run: Run) -> Iterator[None]:
-    """The loader's own permutation, from entropy if the run says so; its worker seeds likewise."""
-    with ExitStack() as stack:
-        if "order" in run.unseeded:
-            permute = torch.randperm
-
-            def randperm(count: int, *, generator: torch.Generator | None = None) -> Tensor:
-                permute(count, generator=generator)
-                return permute(count, generator=torch.Generator().manual_seed(chance.entropy()))
-
-            stack.enter_context(mock.patch.object(torch, "randperm", randperm))
-        if "workers" in run.unseeded:
-            stack.enter_context(chance.unseeded_workers(import_legacy("trainer_Video_OnlyExpress")))
-        yield
 
 
 def _observe(run: Run, trainer: Any, watch: Watch) -> None:

@@ -116,7 +116,7 @@ def _geometry(setup: DetailSetup) -> HeadGeometry | SyntheticGeometry:
         return SyntheticGeometry(setup.surface)
     if setup.head is None:
         raise ValueError("the setup has neither a head nor a surface that replaces it")
-    return HeadGeometry(setup.head)
+    return HeadGeometry(setup.head, setup.image_size)
 
 
 class _Replaced:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+import modern.data.loaders
 from modern.assets import load_head
 from modern.clip import Identity
 from modern.data.loaders import make_identity_loaders
@@ -40,7 +41,7 @@ def train(run: Run, place: Place, watch: Watch) -> None:
     if run.kind != "train":
         raise ValueError(f"the detail stage normalises with the statistics of its batch: {run.kind} cannot agree")
     seed_everything(run.seed)  # as modern.train.run does, whatever was seeded before
-    networks = DetailNetworks(detail_setup(run, {}))
+    networks = DetailNetworks(detail_setup(run, place, {}))
     if "initialisation" in run.unseeded:
         with chance.torch_aside():
             for name, fresh in _FRESH.items():
@@ -50,15 +51,17 @@ def train(run: Run, place: Place, watch: Watch) -> None:
     trained = [networks.by_legacy_name[name] for name in _FRESH]
     prepare(run, [optimizers.generator, optimizers.discriminator], trained, everything)
     split = split_clips((Source(root=place.clips / "identities", depth=1),), 0.0, run.seed)
-    loaders = make_identity_loaders(
-        split,
-        images=IMAGES,
-        landmark_indices=load_head(HEAD).landmark_indices,
-        workers=run.workers,
-        seed=run.seed,
-    )
-    update = AlternatingUpdate(networks.step, optimizers)
-    fit(run, place, Observed(run, networks, update, watch), update, loaders, split)
+    with chance.loading(run, modern.data.loaders, place.scratch / "loading"):
+        loaders = make_identity_loaders(
+            split,
+            images=IMAGES,
+            landmark_indices=load_head(HEAD).landmark_indices,
+            workers=run.workers,
+            seed=run.seed,
+            size=run.raster,
+        )
+        update = AlternatingUpdate(networks.step, optimizers)
+        fit(run, place, Observed(run, networks, update, watch), update, loaders, split)
 
 
 class Observed(IdentityStep):

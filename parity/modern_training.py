@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.optim import Optimizer
 
+import modern.data.loaders
 from modern.assets import load_head
 from modern.clip import Clip
 from modern.data.loaders import Loaders, make_loaders
@@ -30,9 +31,9 @@ from parity.reproduce.numerics import moved_pixels, prepare
 from parity.reproduce.operations import OperationLog
 from parity.reproduce.place import COMPANY, Place
 from parity.reproduce.run import Run
+from parity.reproduce.setup import coarse_weights
 from parity.reproduce.watch import Watch
 from parity.subject import Setup
-from parity.weights import seeded_weights
 from parity.worker import HEAD
 
 DROPOUT = 0.1
@@ -42,10 +43,15 @@ _NEVER = 10**9
 def train(run: Run, place: Place, watch: Watch) -> None:
     """Train as `modern.train.run.train` does, and show every step to `watch`."""
     seed_everything(run.seed)  # as modern.train.run does, whatever was seeded before
-    networks = networks_of(run, DROPOUT if run.kind == "train" else 0.0)
+    networks = networks_of(run, place, DROPOUT if run.kind == "train" else 0.0)
     model, optimizer = networks.model, make_optimizer(networks.model, networks.config)
     prepare(run, [optimizer], [model.sequence], [model, networks.expression])
     split = split_clips(sources(place), 0.0, run.seed)
+    with chance.loading(run, modern.data.loaders, place.scratch / "loading"):
+        _train(run, place, watch, networks, optimizer, split)
+
+
+def _train(run: Run, place: Place, watch: Watch, networks: Networks, optimizer: Optimizer, split: Split) -> None:
     loaders = make_loaders(
         split,
         landmark_indices=load_head(HEAD).landmark_indices,
@@ -63,18 +69,19 @@ def train(run: Run, place: Place, watch: Watch) -> None:
         fit(run, place, step, optimizer, loaders, split)
 
 
-def networks_of(run: Run, dropout: float) -> Networks:
+def networks_of(run: Run, place: Place, dropout: float) -> Networks:
     """Frozen networks from seeded weights; BiViT as its constructor makes it."""
-    weights = {name: part for name, part in seeded_weights().items() if name != "BiViT"}
     overrides = {"model.image_size": run.raster}
-    setup = Setup(weights=weights, head=load_head(HEAD), overrides=overrides, dropout=dropout, device=run.device)
+    setup = Setup(
+        weights=coarse_weights(place), head=load_head(HEAD), overrides=overrides, dropout=dropout, device=run.device
+    )
     networks = Networks(setup)
     if "initialisation" in run.unseeded:
         with chance.torch_aside():
             chance.fill(networks.model.sequence, BiViT(dropout))
     if "dropout" in run.unseeded:
         sequence = networks.model.sequence
-        sequence.forward = chance.drawn_aside(sequence.forward)  # type: ignore[method-assign]
+        sequence.forward = chance.drawn_aside(sequence.forward, "dropout")  # type: ignore[method-assign]
     return networks
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -28,6 +29,7 @@ class Setup:
     overrides: dotted keys of the legacy configuration, for example ``{"loss.focalAU": True}``.
     dropout: probability inside BiViT while training (legacy: 0.1); 0 makes a step free of random draws.
     legacy_root: a lab's own checkout that legacy is imported from; empty for the reconstruction. Modern ignores it.
+    files: a folder with the files that legacy reads at start-up, of these weights and head; None writes them anew.
     """
 
     weights: StateDicts
@@ -36,6 +38,7 @@ class Setup:
     dropout: float = 0.0
     device: str = "cpu"
     legacy_root: str = ""
+    files: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class DetailSetup:
     surface: if given, replaces FLAME, texture and renderer.
     overrides: dotted keys of the legacy configuration, for example ``{"loss.reg_sym": 5e-6}``.
     legacy_root: as in `Setup`.
+    image_size: rows = columns of the pictures; legacy learns of another size than 224 by an override.
+    files: as of `Setup`.
     """
 
     weights: StateDicts
@@ -77,6 +82,8 @@ class DetailSetup:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     legacy_root: str = ""
+    image_size: int = 224
+    files: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
-from parity.reproduce.ranking import Share, leading
+from parity.reproduce.ranking import DRAWN, Share, leading
 from parity.reproduce.words import RAN, Word, worst
 
 QUANTITY_NAMES = {
@@ -37,7 +37,8 @@ def answer(
             less than a tenth of it, the ranking has missed something and the sentence says so.
     """
     parts = [f"{name} as shipped: {_shipped(cells)}."]
-    if text := _causes(ranked):
+    repeats = [cell for cell in cells if _is_shipped_again(cell)]
+    if text := _causes(ranked, stays=bool(repeats) and worst(cell.word for cell in repeats) is Word.BITWISE):
         parts.append(text)
     if ranked and (missed := {name: part for name, part in (explained or {}).items() if part < _MISSED}):
         least = min(missed, key=missed.__getitem__)
@@ -59,7 +60,7 @@ def recipe(cells: Iterable[Judged], ranked: Iterable[Share]) -> list[str]:
 
 
 def _shipped(cells: Sequence[Judged]) -> str:
-    repeats = [cell for cell in cells if cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN]
+    repeats = [cell for cell in cells if _is_shipped_again(cell)]
     if not repeats:
         return "not measured"
     runs = f"{len(repeats) + 1} fresh processes on this machine"
@@ -71,14 +72,24 @@ def _shipped(cells: Sequence[Judged]) -> str:
     return f"no, {runs} gave different results"
 
 
-def _causes(ranked: list[Share]) -> str:
+def _is_shipped_again(cell: Judged) -> bool:
+    return cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN
+
+
+def _causes(ranked: list[Share], *, stays: bool) -> str:
+    """Who makes the variation; `stays`: as shipped there is none, so this is what it would be if switched."""
     chosen = leading(ranked)
     if not chosen:
         return ""
     named = [f"{share.cause} ({_percent(share.share)})" for share in chosen]
     total = _percent(sum(share.share for share in chosen))
     count = "One cause accounts" if len(chosen) == 1 else f"{_COUNTS.get(len(chosen), len(chosen))} causes account"
-    return f"{count} for {total} of the variation, measured one by one: {_list(named)}."
+    rest = [
+        f"{share.cause} ({_percent(share.share)})" for share in ranked if share not in chosen and share.cause in DRAWN
+    ]
+    also = f"; {_list(rest)} {'moves' if len(rest) == 1 else 'move'} it too" if rest else ""
+    what = "what would move it, switched" if stays else "the variation, measured"
+    return f"{count} for {total} of {what} one by one: {_list(named)}{also}."
 
 
 _COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight"}

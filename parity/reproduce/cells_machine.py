@@ -101,7 +101,7 @@ def update(base: Run) -> list[Cell]:
             ),
             switched(
                 "compile",
-                "BiViT compiled",
+                "BiViT compiled (its kernels draw dropout masks their own way)",
                 UPDATE,
                 base,
                 cause="compiler",

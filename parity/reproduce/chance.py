@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.randomness import seed_everything
+from parity.reproduce.evidence import NOTEBOOK, WatchedData, append, lines
 from parity.reproduce.run import Run
-
-Result = TypeVar("Result")
 
 
 def entropy() -> int:
@@ -32,10 +32,13 @@ def generators(run: Run) -> Iterator[None]:
     call is missing, so it restarts from entropy instead.
     """
     with ExitStack() as stack:
-        for owner, name in (_SEEDING[generator] for generator in run.unseeded if generator in _SEEDING):
-            stack.enter_context(mock.patch.object(owner, name, _from_entropy(getattr(owner, name))))
+        for generator, (owner, name) in _SEEDING.items():
+            seed = getattr(owner, name)
+            chosen = _from_entropy(seed) if generator in run.unseeded else seed
+            stack.enter_context(mock.patch.object(owner, name, NOTEBOOK.seeded(_LEDGER[generator], chosen)))
         if run.seeds:
             seed_everything(run.seed)
+        NOTEBOOK.begin()
         yield
 
 
@@ -44,48 +47,58 @@ _SEEDING: Mapping[str, tuple[Any, str]] = {
     "numpy": (np.random, "seed"),
     "torch": (torch, "manual_seed"),
 }
+_LEDGER = {"python": "python", "numpy": "numpy", "torch": "cpu"}  # their names in `parity.randomness`
 
 
 def _from_entropy(seed: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *_: seed(entropy())
 
 
-def unseeded_worker(worker: int) -> None:
-    """Start a loading process as old libraries did: nothing inherited from the main process's seed."""
-    for owner, name in _SEEDING.values():
-        getattr(owner, name)(entropy())
-
-
 @contextmanager
-def unseeded_workers(trainer: Any) -> Iterator[None]:
-    """While inside, loaders that the module `trainer` makes start their processes with `unseeded_worker`."""
-    loader = trainer.DataLoader
+def loading(run: Run, owner: Any, file: Path) -> Iterator[None]:
+    """While inside, loaders that the module `owner` makes leave their evidence in `file`, and seed nothing if so asked.
 
-    def unseeded(*args: Any, **kwargs: Any) -> Any:
-        return loader(*args, worker_init_fn=unseeded_worker, **kwargs)
+    Unseeded, loading processes start as old libraries did: nothing inherited from the main process's seed.
+    """
+    loader, unseeded = owner.DataLoader, "workers" in run.unseeded
 
-    with mock.patch.object(trainer, "DataLoader", unseeded):
+    def watched(data: Any, *args: Any, worker_init_fn: Callable[[int], None] | None = None, **kwargs: Any) -> Any:
+        def start(worker: int) -> None:
+            append(file, "started")
+            if worker_init_fn:
+                worker_init_fn(worker)
+            for seeding, name in _SEEDING.values() if unseeded else ():
+                getattr(seeding, name)(entropy())
+
+        return loader(WatchedData(data, file), *args, worker_init_fn=start, **kwargs)
+
+    if not run.workers:
         yield
+        return
+    with mock.patch.object(owner, "DataLoader", watched):
+        yield
+    NOTEBOOK.facts["workers"] = lines(file)
 
 
 @contextmanager
 def torch_aside() -> Iterator[None]:
     """While inside, torch draws from entropy; afterwards its generator stands where it stood before."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(entropy())
+        torch.default_generator.manual_seed(entropy())
         yield
 
 
-def drawn_aside(function: Callable[..., Result]) -> Callable[..., Result]:
+def drawn_aside(function: Callable[..., Tensor], site: str) -> Callable[..., Tensor]:
     """`function` with fresh draws, after which torch's generator stands where the seeded call would have left it."""
 
-    def call(*args: Any, **kwargs: Any) -> Result:
+    def call(*args: Any, **kwargs: Any) -> Tensor:
         with torch.no_grad():
-            function(*args, **kwargs)
+            seeded = function(*args, **kwargs)
         after = torch.get_rng_state()
-        torch.manual_seed(entropy())
+        torch.default_generator.manual_seed(entropy())
         result = function(*args, **kwargs)
         torch.set_rng_state(after)
+        NOTEBOOK.draw(site, differs=not torch.equal(seeded, result))
         return result
 
     return call
@@ -93,7 +106,9 @@ def drawn_aside(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def fill(module: nn.Module, fresh: nn.Module) -> None:
     """Give `module` the weights of a newly constructed `fresh`."""
-    module.load_state_dict(fresh.state_dict())
+    before, after = module.state_dict(), fresh.state_dict()
+    NOTEBOOK.draw("initialisation", differs=any(not torch.equal(before[key], after[key]) for key in after))
+    module.load_state_dict(after)
 
 
 class OtherRandom:
@@ -102,17 +117,33 @@ class OtherRandom:
     The real function is called too, so that everybody else's draws stay what they were.
     """
 
-    def __init__(self, unpredictable: Iterable[str]) -> None:
-        self._names, self._other = frozenset(unpredictable), random.SystemRandom()
+    def __init__(self, sites: Mapping[str, str]) -> None:
+        """`sites`: function of `random` -> what it draws."""
+        self._sites, self._other = dict(sites), random.SystemRandom()
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(random, name)
-        if name not in self._names:
+        if name not in self._sites:
             return real
         other = getattr(self._other, name)
 
         def call(*args: Any) -> Any:
-            real(*(list(argument) if isinstance(argument, list) else argument for argument in args))
-            return other(*args)
+            copies = [list(argument) if isinstance(argument, list) else argument for argument in args]
+            seeded, result = real(*copies), other(*args)
+            NOTEBOOK.draw(self._sites[name], differs=(seeded, copies) != (result, list(args)))
+            return result
 
         return call
+
+
+def other_permutation(site: str) -> AbstractContextManager[Any]:
+    """While inside, `torch.randperm` is unpredictable; the seeded permutation is drawn as well and thrown away."""
+    permute = torch.randperm
+
+    def randperm(count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        seeded = permute(count, generator=generator)
+        result = permute(count, generator=torch.Generator().manual_seed(entropy()))
+        NOTEBOOK.draw(site, differs=not torch.equal(seeded, result))
+        return result
+
+    return mock.patch.object(torch, "randperm", randperm)

@@ -15,6 +15,7 @@ import torch
 from fixtures.clip_tree import clip_tree
 from parity.environment import fingerprint
 from parity.reproduce import chance, numerics
+from parity.reproduce.evidence import NOTE, NOTEBOOK, compiled_graphs
 from parity.reproduce.place import Place
 from parity.reproduce.run import Run, load_run
 from parity.reproduce.watch import Watch
@@ -41,6 +42,7 @@ def training_of(run: Run) -> Training:
 
 def perform(run: Run, place: Place, watch: Watch) -> None:
     """Everything a run does in this process."""
+    NOTEBOOK.clear()
     numerics.apply(run)
     with chance.generators(run), numerics.listing(run):
         training_of(run)(run, place, watch)
@@ -51,7 +53,8 @@ def main(job: Path) -> None:
     document = json.loads(job.read_text())
     run, out = load_run(document["run"]), Path(document["out"])
     reference = Path(document["reference"]) if document["reference"] else None
-    place = Place(clip_tree(Path(document["clips"])), Path(document["scratch"]))
+    place = Place(Path(document["shared"]), Path(document["scratch"]))
+    clip_tree(place.clips)
     place.scratch.mkdir(parents=True, exist_ok=True)
     watch, start = Watch(reference, keep=document["keep"]), time.perf_counter()
     try:
@@ -59,7 +62,9 @@ def main(job: Path) -> None:
     except Exception as error:  # whatever the subject raises is what is to be reported
         watch.notes["error"] = f"{type(error).__name__}: {error}"
     watch.notes |= {
+        NOTE: NOTEBOOK.written() | {"graphs": compiled_graphs()},
         "wall": time.perf_counter() - start,
+        "cpu": sum(os.times()[:4]),
         "environment": fingerprint(),
         "threads": torch.get_num_threads(),
     }

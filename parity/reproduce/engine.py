@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -121,6 +122,7 @@ class Engine:
         by_id = {cell.id: cell for cell in waiting}
         for run in {run for cell in waiting for run in cell.runs}:
             _salt(run)  # before there are threads: parsing sources in several at once crashes Python 3.11
+        _shared()
         with ThreadPoolExecutor(self.jobs) as pool:
             running: dict[Future[dict[str, Any]], Cell] = {}
             try:
@@ -177,7 +179,7 @@ class Engine:
             "out": str(out),
             "reference": str(reference) if reference else None,
             "keep": keep,
-            "clips": str(self.folder / "clips"),
+            "shared": str(self.folder / "shared" / _shared()),
             "scratch": str(scratch),
         }
         write_atomically(job, json.dumps(document).encode())
@@ -193,6 +195,12 @@ class Engine:
     def _folder(self, run: Run, cell: str) -> Path:
         """Where a run leaves its result; that of a reference is found without knowing its cell's name."""
         return self.folder / "runs" / run.digest(_salt(run) + cell)
+
+
+@cache
+def _shared() -> str:
+    """A digest of the sources of what all runs share: data, weights and files."""
+    return tree_digest(sorted(closure(["fixtures.clip_tree", "fixtures.legacy_files", "fixtures.weights"])))[:16]
 
 
 _SALTS: dict[tuple[str, str], str] = {}

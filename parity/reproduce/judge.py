@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.noise import C
-from parity.reproduce.cell import FLOOR, Cell
+from parity.reproduce.cell import DATA, FLOOR, KERNELS, UPDATE, Cell
+from parity.reproduce.exercised import unexercised
 from parity.reproduce.operations import NOTE, first_moved
 from parity.reproduce.place import COMPANY
 from parity.reproduce.words import Word
@@ -29,9 +30,9 @@ class Judged:
 
     first: the first tensor that is not the same bytes, `stage/name@step`; stage: its stage; step: its update.
     over_floor: largest figure in units of the noise floor; None where there is none. effects: quantity -> relative L2
-    distance from the reference at the last step that has it. losses: term -> relative difference, last step.
-    cost: time of a step with the control (the reference) over the time without (this cell). operation: first operation
-    that moved. tensors: compared; moved: not bitwise.
+    distance from the reference at the last step that has it; distances: the same in the quantity's own units.
+    losses: term -> relative difference, last step. cost: time of a step with the control (the reference) over the time
+    without (this cell). operation: first operation that moved. tensors: compared; moved: not bitwise.
     """
 
     id: str
@@ -49,12 +50,14 @@ class Judged:
     tensors: int = 0
     moved: int = 0
     effects: dict[str, float] = field(default_factory=dict)
+    distances: dict[str, float] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     seconds: float | None = None
     operation: dict[str, Any] | None = None
 
 
+_COSTLY = (DATA, KERNELS, UPDATE)  # seeding costs nothing, a batch is another amount of work
 Floor = dict[str, dict[str, float]]
 
 
@@ -88,7 +91,9 @@ def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Fl
     moved = [key for key, drift in drifts.items() if not drift["bitwise"]]
     over = _over_floor(drifts, floor) if moved else None
     word, reason = _word(drifts, moved, over, floor)
-    before = _per_step(reference)
+    if word is Word.BITWISE and (unreached := unexercised(result, reference)):
+        word, reason = Word.NOT_EXERCISED, unreached
+    before, found = _per_step(reference), distances(drifts) if moved else {}
     return Judged(
         **known,
         word=word,
@@ -99,9 +104,10 @@ def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Fl
         over_floor=over,
         tensors=len(drifts),
         moved=len(moved),
-        effects=effects(drifts) if moved else {},
+        effects={name: distance / norm if norm else distance for name, (distance, norm) in found.items()},
+        distances={name: distance for name, (distance, _) in found.items()},
         losses=_losses(drifts) if moved else {},
-        cost=before / seconds if before and seconds else None,
+        cost=before / seconds if before and seconds and cell.group in _COSTLY else None,
         seconds=seconds,
         operation=_operation(cell, result, reference),
     )
@@ -140,18 +146,17 @@ def _ratio(figure: float | None, floor: float) -> float:
     return figure / floor if floor else float("inf")
 
 
-def effects(drifts: Drifts) -> dict[str, float]:
-    """Quantity -> relative L2 distance over all its tensors at the last step that has it."""
+def distances(drifts: Drifts) -> dict[str, tuple[float, float]]:
+    """Quantity -> L2 distance over all its tensors at the last step that has it, and the reference's norm."""
     found = {}
     for quantity, prefixes in QUANTITIES.items():
         keys = [key for key in drifts if key.startswith(prefixes) and drifts[key]["norm"] is not None]
         last = max((_step(key) for key in keys), default=None)
         parts = [drifts[key] for key in keys if _step(key) == last]
         if parts and not any(part["structural"] for part in parts):
-            total = sum(part["norm"] ** 2 for part in parts)
             # a tensor of norm 0 reports its distance itself
             moved = sum((part["rel_l2"] * (part["norm"] or 1.0)) ** 2 for part in parts)
-            found[quantity] = (moved / total) ** 0.5 if total else moved**0.5
+            found[quantity] = moved**0.5, sum(part["norm"] ** 2 for part in parts) ** 0.5
     return found
 
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from parity.environment import fix_numerics
 from parity.perturb import one_ulp
+from parity.reproduce.evidence import NOTEBOOK, adam_in_use, probes, races
 from parity.reproduce.run import Run
 
 _ADAM = {"fused": {"fused": True, "foreach": False}, "foreach": {"foreach": True}, "single": {"foreach": False}}
@@ -24,10 +25,21 @@ def apply(run: Run) -> None:
     fix_numerics(threads=run.threads or torch.get_num_threads(), deterministic=run.deterministic)
     torch.set_float32_matmul_precision(run.precision)
     torch.backends.mkldnn.set_flags(_enabled=run.onednn)
+    NOTEBOOK.facts |= {
+        "run": run.dump(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "hash": hash("reproduce"),
+        "probes": probes(),
+        "workers": {},
+        "adam": "",
+    }
+    if not run.deterministic:
+        NOTEBOOK.facts["races"] = races()
 
 
 def prepare(
-    run: Run, optimizers: Iterable[Optimizer], trained: Iterable[nn.Module], networks: Sequence[nn.Module]
+    run: Run, optimizers: Sequence[Optimizer], trained: Iterable[nn.Module], networks: Sequence[nn.Module]
 ) -> None:
     """Apply to a built subject what the run switches: Adam's implementation, layout, compilation, one-ULP noise.
 
@@ -45,8 +57,12 @@ def prepare(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group.update(_ADAM.get(run.adam, {}))
+    NOTEBOOK.facts["adam"] = adam_in_use(optimizers)
     for network in networks if run.channels_last else ():
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        NOTEBOOK.facts["layout"] = NOTEBOOK.facts.get("layout", 0) + sum(
+            not parameter.is_contiguous() for parameter in network.parameters()
+        )
     for module in trained if run.compiled else ():
         module.compile()
     parameters = [parameter for network in networks for parameter in network.parameters()] if run.ulp else []
@@ -68,13 +84,16 @@ def listing(run: Run) -> Iterator[None]:
         return
     listdir, scandir = os.listdir, os.scandir
 
+    def turned(found: list[Any]) -> list[Any]:
+        NOTEBOOK.facts["listings"] = NOTEBOOK.facts.get("listings", 0) + (len(found) > 1)
+        return found[::-1]
+
     def backwards(*args: Any) -> Any:
         with scandir(*args) as entries:
-            found = list(entries)[::-1]
-        return _Entries(found)
+            return _Entries(turned(list(entries)))
 
     with (
-        mock.patch.object(os, "listdir", lambda *args: listdir(*args)[::-1]),
+        mock.patch.object(os, "listdir", lambda *args: turned(listdir(*args))),
         mock.patch.object(os, "scandir", backwards),
     ):
         yield

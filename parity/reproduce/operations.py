@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import torch
+from pytorch3d import _C
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from parity.files import ROOT
-from parity.fingerprint import fingerprint
 from parity.ops import Call, listening
 from parity.reproduce.run import Run
 from parity.reproduce.watch import Watch
 
-NOTE = "operations"
-_LIBRARY = "site-packages"  # a compiled rasteriser fills its buffers face by face: only what comes out is looked at
+NOTE, RACERS = "operations", "racing operations"
+MOST = 20_000  # entries of a log: AUcGAN loops over all pairs of action units, and what moves moves early
+# They compute nothing: copies for another layout, which one make-up of a batch needs and another does not, and memory
+# that nobody has written to yet.
+_IDLE = ("aten.clone.", "aten._unsafe_view.", "aten.contiguous.", "aten.empty", "aten.new_empty")
 Entry = list[Any]  # name, module, source, backward, one [shape, fingerprint] per output
 
 
@@ -48,8 +55,22 @@ class OperationLog:
     def start(self, step: int = 0) -> None:
         """Listen, if this is the first step."""
         if self._asked and step == 0:
-            self._watch.notes[NOTE] = []
+            self._watch.notes |= {NOTE: [], RACERS: 0}
+            for name in ("rasterize_meshes", "rasterize_meshes_backward"):
+                self._stack.enter_context(mock.patch.object(_C, name, self._whole(name, getattr(_C, name))))
             self._stack.enter_context(listening(self, self._modules))
+
+    def _whole(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A compiled rasteriser as one operation: it fills its buffers face by face, a million operations inside."""
+
+        def call(*args: Any) -> Any:
+            with _disable_current_modes():
+                found = function(*args)
+            outputs = [found] if isinstance(found, Tensor) else list(found)
+            self._note(f"pytorch3d.{name}", "", "", name.endswith("backward"), outputs)
+            return found
+
+        return call
 
     def stop(self) -> None:
         """Listen no more."""
@@ -60,15 +81,26 @@ class OperationLog:
 
     def after(self, call: Call, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Note the outputs of an operation that computes something."""
-        if not (call.view or self._watch.looking or _LIBRARY in call.source):
+        self._watch.notes[RACERS] += "index_put" in call.op and ("accumulate", "True") in call.scalars
+        if not (call.view or call.op.startswith(_IDLE)):
+            self._note(call.op, call.module, _short(call.source), call.backward, outputs)
+
+    def _note(self, op: str, module: str, source: str, backward: bool, outputs: Sequence[Tensor]) -> None:
+        if len(self._watch.notes[NOTE]) < MOST and not self._watch.looking:
             start = time.perf_counter()
-            found = [[list(output.shape), fingerprint(self._part(output))] for output in outputs]
-            self._watch.notes[NOTE].append([call.op, call.module, _short(call.source), call.backward, found])
+            found = [[list(output.shape), _digest(self._part(output))] for output in outputs]
+            self._watch.notes[NOTE].append([op, module, source, backward, found])
             self._watch.spent(time.perf_counter() - start)
 
     def _part(self, output: Tensor) -> Tensor:
         count = output.shape[0] if output.ndim else 0
         return output[: count // self._share] if count and count % self._share == 0 else output
+
+
+def _digest(output: Tensor) -> str:
+    """Of dtype and bytes; quicker for many small tensors than `parity.fingerprint`, and never stored beyond a log."""
+    flat = output.detach().resolve_conj().resolve_neg().cpu().contiguous().view(-1)
+    return hashlib.sha256(str(flat.dtype).encode() + flat.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
 def first_moved(reference: Sequence[Entry], other: Sequence[Entry], share: int = 1) -> Moved | None:

@@ -21,7 +21,8 @@ LOOKS = {
     Word.NOISE: Verdict.ROUNDING,
     Word.MOVED: Verdict.DRIFT,
     Word.REFUSED: Verdict.UNSTABLE,
-    Word.NOT_RUN: Verdict.NOT_EXERCISED,
+    Word.NOT_EXERCISED: Verdict.NOT_EXERCISED,
+    Word.NOT_RUN: Verdict.MISSING,
     Word.ERROR: Verdict.ERROR,
 }
 

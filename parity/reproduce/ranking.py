@@ -1,6 +1,7 @@
 """Which cause makes how much of the variation: shares by quantity, and their mean.
 
-Variation is variance: half the squared distance of two runs that differ by one cause. A cause's share in a quantity is
+Variation is variance: half the squared distance of two runs that differ by one cause, in the quantity's own units (two
+references of different size must not be measured by two scales). A cause's share in a quantity is
 its part of the sum over all causes; the overall share is the mean over the quantities in which anything moved.
 """
 
@@ -34,7 +35,7 @@ def variances(judged: Iterable[Judged]) -> dict[str, dict[str, float]]:
         if cell.cause and cell.word in RAN:
             parts = found.setdefault(cell.cause, {})
             for quantity in RANKED:
-                parts.setdefault(quantity, []).append(cell.effects.get(quantity, 0.0) ** 2 / 2)
+                parts.setdefault(quantity, []).append(cell.distances.get(quantity, 0.0) ** 2 / 2)
     return {
         cause: {name: (sum(values) / len(values) if cause in DRAWN else max(values)) for name, values in parts.items()}
         for cause, parts in found.items()
@@ -65,7 +66,7 @@ def measured_directly(judged: Iterable[Judged]) -> dict[str, float]:
     repeats = [cell for cell in judged if cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN]
     if not repeats:
         return {}
-    return {name: sum(cell.effects.get(name, 0.0) ** 2 / 2 for cell in repeats) / len(repeats) for name in RANKED}
+    return {name: sum(cell.distances.get(name, 0.0) ** 2 / 2 for cell in repeats) / len(repeats) for name in RANKED}
 
 
 def explained(by_cause: Mapping[str, Mapping[str, float]], direct: Mapping[str, float]) -> dict[str, float]:

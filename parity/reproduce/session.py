@@ -19,6 +19,7 @@ from parity.reproduce.cell import BASELINE, FLOOR, Cell
 from parity.reproduce.cells import cells
 from parity.reproduce.engine import Engine
 from parity.reproduce.judge import Judged, judge, noise_floors
+from parity.reproduce.operations import MOST
 from parity.reproduce.page import write_page
 from parity.reproduce.ranking import explained, measured_directly, shares, variances
 from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_matrix
@@ -27,9 +28,8 @@ from parity.reproduce.words import Word
 from parity.session import check_device, counting
 
 SUBJECTS = ("legacy", "modern")
-STEPS = {"coarse": 2, "detail": 1}
+STEPS = 2
 DRAWS = {"coarse": 3, "detail": 2}
-FULL_RASTER = 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,29 +59,39 @@ class Request:
         names = SUBJECTS if self.subject == BOTH else (self.subject,)
         return [self._run(name, pipeline.name) for pipeline in choose(self.pipeline) for name in names]
 
+    def wanted(self) -> set[str]:
+        """Ids of the cells asked for."""
+        return {name.strip() for name in (self.cells or "").split(",") if name.strip()}
+
     def _run(self, subject: str, pipeline: str) -> Run:
-        raster = FULL_RASTER if pipeline == "detail" else self.raster  # the discriminator takes nothing else (D28)
-        steps = self.steps or STEPS.get(pipeline, 2)
-        return Run(subject=subject, pipeline=pipeline, device=self.device, steps=steps, raster=raster)
+        steps = self.steps or STEPS
+        return Run(subject=subject, pipeline=pipeline, device=self.device, steps=steps, raster=self.raster)
 
 
 def chosen(request: Request, run: Run) -> list[Cell]:
-    """The cells of a run that were asked for, with the references and the noise floor that they need.
-
-    Raises:
-        ValueError: an id that no cell has.
-    """
+    """The cells of a run that were asked for, with the references and the noise floor that they need."""
     every = cells(run, DRAWS.get(run.pipeline, 3))
     if not request.cells:
         return every
-    wanted = {name.strip() for name in request.cells.split(",") if name.strip()}
     by_id = {cell.id: cell for cell in every}
-    if unknown := wanted - set(by_id):
-        raise ValueError(f"unknown cell {', '.join(sorted(unknown))}; known: {', '.join(by_id)}")
-    needed = set(wanted)
+    needed = request.wanted() & set(by_id)
     while more := {by_id[name].against for name in needed if by_id[name].against} - needed:
         needed |= more
     return [cell for cell in every if cell.id in needed or (cell.group == FLOOR and cell.against in needed)]
+
+
+def planned(request: Request) -> list[tuple[Run, list[Cell]]]:
+    """Each subject and pipeline with its cells; what one of them does not have another may.
+
+    Raises:
+        ValueError: an unknown subject, pipeline or device, or an id that no cell has.
+    """
+    runs = request.runs()
+    known = dict.fromkeys(cell.id for run in runs for cell in cells(run))
+    if unknown := request.wanted() - set(known):
+        raise ValueError(f"unknown cell {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    plan = [(run, chosen(request, run)) for run in runs]
+    return [(run, part) for run, part in plan if part]
 
 
 def reproduce(request: Request, engine: Engine, *, command: str, console: Console) -> Matrix:
@@ -90,7 +100,7 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
     Raises:
         ValueError: an unknown subject, pipeline, cell or device.
     """
-    plan = [(run, chosen(request, run)) for run in request.runs()]
+    plan = planned(request)
     start, found = time.perf_counter(), list[SubjectResults]()
     with counting(console, TimeRemainingColumn()) as bar:
         task = bar.add_task("cells", total=sum(bool(cell.runs) for _, part in plan for cell in part))
@@ -172,7 +182,7 @@ def invariance(judged: Sequence[Judged]) -> list[Invariance]:
                     axis=axis,
                     setting=setting,
                     stage=cell.stage,
-                    operation=moved.get("op", ""),
+                    operation=_operation(log, moved),
                     module=moved.get("module", ""),
                     source=moved.get("source", ""),
                     compared=moved.get("compared", log.get("compared")),
@@ -180,6 +190,12 @@ def invariance(judged: Sequence[Judged]) -> list[Invariance]:
                 )
             )
     return found
+
+
+def _operation(log: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
+    if not moved:
+        return f"none of the first {MOST:,}" if log.get("compared") == MOST else ""
+    return moved["op"].removesuffix(".default") + (" (another operation from here on)" if moved["changed"] else "")
 
 
 def headline(found: Sequence[SubjectResults]) -> str:

@@ -7,11 +7,12 @@ from enum import StrEnum
 
 
 class Word(StrEnum):
-    """From best to worst; the last three say nothing about reproduction."""
+    """From best to worst; the last four say nothing about reproduction."""
 
     BITWISE = "bitwise"
     NOISE = "within noise"
     MOVED = "not the same"
+    NOT_EXERCISED = "not exercised"
     REFUSED = "cannot run"
     NOT_RUN = "not run"
     ERROR = "error"

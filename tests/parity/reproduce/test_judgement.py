@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity.reproduce.answer import answer, recipe
-from parity.reproduce.cell import Cell
-from parity.reproduce.judge import Judged, effects, judge
+from parity.reproduce.cell import KERNELS, RANDOM, Cell
+from parity.reproduce.judge import Judged, distances, judge
 from parity.reproduce.operations import first_moved
 from parity.reproduce.ranking import explained, leading, measured_directly, shares, variances
 from parity.reproduce.run import Run
@@ -26,6 +26,7 @@ def judged(id: str, word: Word = Word.MOVED, cause: str = "", **effects: float) 
         cause=cause,
         control=f"fix {cause}",
         effects=effects,
+        distances=effects,
     )
 
 
@@ -112,6 +113,16 @@ def test_a_ranking_that_misses_what_runs_as_shipped_show_says_so() -> None:
     assert "do not explain" not in answer("toy", cells, ranked, {"loss": 0.9})
 
 
+def test_small_drawn_causes_are_named_and_what_holds_as_shipped_is_not_said_to_vary() -> None:
+    causes = [judged("dropout", cause="dropout", loss=1.0), judged("window", cause="window", loss=0.01)]
+    text = answer("toy", [judged("as shipped 2"), *causes], shares(causes))
+    assert "One cause accounts for over 99 % of the variation, measured one by one: dropout (over 99 %)" in text
+    assert "; window (under 1 %) moves it too." in text
+    text = answer("toy", [judged("as shipped 2", Word.BITWISE), *causes], shares(causes))
+    assert "of what would move it, switched one by one: dropout" in text
+    assert "the variation" not in text
+
+
 def test_the_recipe_lists_controls_of_what_moved_once_largest_first() -> None:
     cells = [
         judged("threads 2", Word.NOISE, "threads", loss=1e-6),
@@ -134,11 +145,11 @@ def drift(rel_l2: float, *, bitwise: bool = False, structural: str = "") -> dict
     }
 
 
-def word(drifts: dict[str, dict[str, object]], floor: float | None) -> Judged:
+def word(drifts: dict[str, dict[str, object]], floor: float | None, group: str = "") -> Judged:
     result = {"drifts": drifts, "notes": {}, "seconds": [2.0, 1.0]}
     reference = {"drifts": {}, "notes": {}, "seconds": [3.0]}
     floors = {} if floor is None else {key: {"rel_l2": floor, "max_abs": floor, "differing": 0.0} for key in drifts}
-    cell = Cell(id="x", title="x", group="", runs=(Run(subject="x", pipeline="x"),))
+    cell = Cell(id="x", title="x", group=group, runs=(Run(subject="x", pipeline="x"),))
     return judge(cell, result, reference, floors)
 
 
@@ -153,7 +164,8 @@ def test_words_follow_the_floor() -> None:
 
 
 def test_the_cost_of_a_control_is_time_with_it_over_time_without() -> None:
-    assert word({"codes/out@0": drift(1.0)}, 1.0).cost == pytest.approx(3.0)
+    assert word({"codes/out@0": drift(1.0)}, 1.0, KERNELS).cost == pytest.approx(3.0)
+    assert word({"codes/out@0": drift(1.0)}, 1.0, RANDOM).cost is None  # to seed costs nothing
 
 
 def test_a_tensor_without_a_floor_is_no_noise() -> None:
@@ -166,7 +178,7 @@ def test_a_tensor_without_a_floor_is_no_noise() -> None:
 
 def test_effects_are_distances_over_all_tensors_of_the_last_step() -> None:
     parts = {"codes/a@0": drift(9.0), "codes/a@1": drift(0.3), "codes/b@1": drift(0.4)}
-    assert effects(parts)["codes"] == pytest.approx(((0.6**2 + 0.8**2) / 8) ** 0.5)
+    assert distances(parts)["codes"] == pytest.approx(((0.6**2 + 0.8**2) ** 0.5, 8**0.5))
 
 
 def test_the_first_operation_that_moved_is_found() -> None:

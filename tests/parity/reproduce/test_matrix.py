@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fixtures.clip_tree import clip_tree
 from parity.environment import isolated_numerics
 from parity.reproduce import child
 from parity.reproduce.cell import Cell
@@ -16,7 +15,7 @@ from parity.reproduce.engine import Engine, Processes
 from parity.reproduce.page import render
 from parity.reproduce.results import Matrix, read_matrix, write_matrix
 from parity.reproduce.run import Run, load_run
-from parity.reproduce.session import Request, chosen, reproduce
+from parity.reproduce.session import Request, chosen, planned, reproduce
 from parity.reproduce.watch import RESULT, TENSORS
 from parity.reproduce.words import Word
 
@@ -37,7 +36,6 @@ def here(job: Path, run: Run) -> None:
 
 def toy(folder: Path, engine: Engine) -> Matrix:
     request = Request(subject=TOY, pipeline="coarse", cells=CELLS, steps=2)
-    clip_tree(folder / "clips")
     return reproduce(request, engine, command="test", console=Console(file=io.StringIO()))
 
 
@@ -51,7 +49,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
 @pytest.mark.slow
 def test_fresh_processes_say_the_same(matrix: Matrix, tmp_path: Path) -> None:
     found = toy(tmp_path, Engine(Processes(), jobs=2, folder=tmp_path))
-    assert words(found) == words(matrix)
+    assert words(found) == words(matrix) | {"hash seed": Word.BITWISE}
 
 
 def words(matrix: Matrix) -> dict[str, Word]:
@@ -64,7 +62,7 @@ def test_each_cause_is_told_from_what_does_not_matter(matrix: Matrix) -> None:
     assert found["python unseeded"] is Word.MOVED
     assert found["torch unseeded"] is Word.MOVED
     assert found["numpy unseeded"] is Word.BITWISE
-    assert found["hash seed"] is Word.BITWISE
+    assert found["hash seed"] is Word.NOT_EXERCISED  # this process was started with its hash seed
     assert found["resume at 1"] is Word.BITWISE
 
 
@@ -160,11 +158,15 @@ def test_a_process_that_dies_is_reported_with_its_last_words(tmp_path: Path) -> 
 )
 def test_bad_requests_are_refused(request_: Request, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _plan(request_)
+        planned(request_)
 
 
-def _plan(request: Request) -> list[Cell]:
-    return [cell for run in request.runs() for cell in chosen(request, run)]
+def test_a_cell_of_one_subject_only_may_be_asked_for_together_with_others() -> None:
+    found = {
+        run.subject: [cell.id for cell in part] for run, part in planned(Request(cells="order", pipeline="coarse"))
+    }
+    assert list(found) == ["legacy"]
+    assert "order" in found["legacy"]
 
 
 def test_a_run_survives_json_and_refuses_strangers() -> None:
