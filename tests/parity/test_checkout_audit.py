@@ -60,7 +60,7 @@ def unequal(one, other):
     return {key for key in one if one[key].numpy().tobytes() != other[key].numpy().tobytes()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fork", "variant", "file", "old", "new", "born"),
     [
@@ -97,7 +97,7 @@ def test_a_copy_gives_our_bytes_and_a_planted_change_is_born_where_it_was_plante
     assert next(name for name in stages if name in changed_stages) == next(iter(born)).split("/")[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_audit_names_the_stage_of_a_change_in_the_checkout(tmp_path):
     if usable_batch(BATCH)[0] != BATCH:
         pytest.skip("the pixels of the bundled clip cannot be had here")
