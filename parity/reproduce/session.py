@@ -66,7 +66,7 @@ class Request:
     def _run(self, subject: str, pipeline: str) -> Run:
         if pipeline == "detail" and self.raster < _LEAST_DETAIL:
             raise ValueError(
-                f"raster is {self.raster}: the detail stage needs {_LEAST_DETAIL}, or its batch norms see two values each "
+                f"raster is {self.raster}: the detail stage needs {_LEAST_DETAIL}, or batch norms see two values each "
                 "and one ULP moves gradients by more than their own size"
             )
         steps = self.steps or STEPS
