@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def reproduce(
     request = Request(subject=subject, pipeline=pipeline, device=device, cells=cells, steps=steps, raster=raster)
     perform = connected(cluster) if cluster else Processes()
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or a job's time limit would leave its processes behind
     try:
         engine = Engine(perform=perform, jobs=jobs, resume=resume)
         matrix = run(request, engine, command=command_line(), console=console)

@@ -28,7 +28,7 @@ from parity.reproduce.words import Word
 from parity.session import check_device, counting
 
 SUBJECTS = ("legacy", "modern")
-STEPS = 2
+STEPS, _LEAST_DETAIL = 2, 64
 DRAWS = {"coarse": 3, "detail": 2}
 
 
@@ -64,6 +64,11 @@ class Request:
         return {name.strip() for name in (self.cells or "").split(",") if name.strip()}
 
     def _run(self, subject: str, pipeline: str) -> Run:
+        if pipeline == "detail" and self.raster < _LEAST_DETAIL:
+            raise ValueError(
+                f"raster is {self.raster}: the detail stage needs {_LEAST_DETAIL}, or batch norms see two values each "
+                "and one ULP moves gradients by more than their own size"
+            )
         steps = self.steps or STEPS
         return Run(subject=subject, pipeline=pipeline, device=self.device, steps=steps, raster=self.raster)
 

@@ -153,6 +153,7 @@ def test_a_process_that_dies_is_reported_with_its_last_words(tmp_path: Path) -> 
         (Request(subject="nobody"), "unknown subject 'nobody'"),
         (Request(pipeline="fine"), "unknown pipeline 'fine'"),
         (Request(raster=50), "multiple of 32"),
+        (Request(raster=32), "the detail stage needs 64"),
         (Request(subject=TOY, pipeline="coarse", cells="nonsense"), "unknown cell nonsense"),
     ],
 )
