@@ -50,7 +50,7 @@ COARSE_BUGS = (
     bug("eval", "flame", "joint-chain", "wrong index", "flame.py", "chain.append(chain[parent] @ local[:, joint])", "chain.append(chain[joint - 1] @ local[:, joint])"),
     bug("eval", "flame", "contour-row", "off by one", "flame.py", ".clamp(max=_MAX_YAW).round().long()", ".clamp(max=_MAX_YAW).round().long() + 1"),
     bug("eval", "flame", "pi-3.1416", "constant wrong in the 4th digit", "flame.py", "yaw * 180.0 / math.pi", "yaw * 180.0 / 3.1416", below="yaw is rounded to degrees, and this head's stays in its degree"),
-    bug("eval", "flame", "rotation-eps", "wrong eps", "rotation.py", "_EPS = 1e-8", "_EPS = 1e-6", manifest="rotation.py:axis_angle_to_matrix"),
+    bug("eval", "flame", "rotation-eps", "wrong eps", "rotation.py", "_EPS = 1e-8", "_EPS = 1e-6", manifest="rotation.py:axis_angle_to_matrix", below="the angle divides the axis and is in the sine: of a small angle t, only t x eps / 3 is left"),
     bug("eval", "flame_deca", "stale-mesh", "stale buffer", "flame.py", "        vertices_BV3 = self._skinned(torch.cat([shape_B100, exp_B50], dim=1), rotation_BJ33)\n", '        if not hasattr(self, "_skin"):\n            self._skin = self._skinned(torch.cat([shape_B100, exp_B50], dim=1), rotation_BJ33).detach()\n        vertices_BV3 = self._skin\n'),
     bug("eval", "texture", "bilinear-texture", "wrong interpolation", "texture.py", 'mode="nearest"', 'mode="bilinear"', step=True),
     bug("eval", "texture", "bgr-kept", "RGB/BGR", "texture.py", _KEPT, _KEPT.replace(".flip(1)", "")),
