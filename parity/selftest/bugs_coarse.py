@@ -60,7 +60,7 @@ COARSE_BUGS = (
     bug("eval", "projection", "depth-sign", "sign", "camera.py", "return torch.cat([projected[..., :1], -projected[..., 1:]], dim=2)", "return torch.cat([projected[..., :1], -projected[..., 1:2], projected[..., 2:]], dim=2)"),
     bug("eval", "normals", "normals-inward", "sign", "mesh.py", "torch.linalg.cross(following - here, preceding - here)", "torch.linalg.cross(preceding - here, following - here)"),
     bug("eval", "normals", "unweighted-normals", "missing weight", "mesh.py", "normals = normals.index_add(0, ids_N3[:, corner], area_vector)", "normals = normals.index_add(0, ids_N3[:, corner], F.normalize(area_vector, dim=1))"),
-    bug("eval", "normals", "two-corners", "dropped term", "mesh.py", "for corner in (1, 2, 0):", "for corner in (1, 2):", below="the three cross products of a triangle are equal, so two thirds have the same direction"),
+    bug("eval", "normals", "two-corners", "dropped term", "mesh.py", "for corner in (1, 2, 0):", "for corner in (1, 2):"),
     bug("eval", "raster", "not-mirrored", "sign", "renderer.py", "projected_BV3.new_tensor([-1.0, -1.0, 1.0])", "projected_BV3.new_tensor([1.0, -1.0, 1.0])"),
     bug("eval", "raster", "pixel-corner", "half a pixel", "renderer.py", "return torch.cat([x * self.image_size / self.image_size, yz], dim=2)", "return torch.cat([x + 1 / self.image_size, yz], dim=2)"),
     bug("eval", "attributes", "v-not-flipped", "sign", "renderer.py", "uv_U2 = (head.uvcoords * 2 - 1) * torch.tensor([1.0, -1.0])", "uv_U2 = head.uvcoords * 2 - 1", manifest="renderer.py:Renderer.surface"),
