@@ -9,7 +9,7 @@ from parity.reproduce.cell import BASELINE, FLOOR, RANDOM, Cell, switched
 from parity.reproduce.run import Run
 
 
-def cells(base: Run, draws: int = 3) -> list[Cell]:
+def cells(base: Run, draws: int = 5) -> list[Cell]:
     """All cells of one subject and pipeline; `draws` one-ULP runs measure its noise floor."""
     found = [
         Cell(id=BASELINE, title="baseline: everything seeded, one thread", group=RANDOM, runs=(base,), against=""),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from parity import noise
+from parity.comparison import Drift
 from parity.noise import C
 from parity.reproduce.cell import DATA, FLOOR, KERNELS, UPDATE, Cell
 from parity.reproduce.exercised import unexercised
 from parity.reproduce.operations import NOTE, first_moved
 from parity.reproduce.place import COMPANY
 from parity.reproduce.words import Word
+from parity.verdict import excess
 
 Result = Mapping[str, Any]
 Drifts = Mapping[str, Mapping[str, Any]]
@@ -129,21 +132,16 @@ def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floor) ->
 
 
 def _over_floor(drifts: Drifts, floor: Floor) -> float | None:
-    """The largest figure over its floor; a tensor that one-ULP noise leaves alone, or never saw, has no room at all."""
+    """The largest figure over its floor, as verdicts see it; a tensor that no one-ULP run had has no room at all."""
     if not floor:
         return None
-    none, ratios = {"rel_l2": 0.0, "max_abs": 0.0, "differing": 0.0}, [0.0]
-    for key, drift in drifts.items():
-        if not drift["bitwise"]:
-            names = ("rel_l2", "max_abs") if drift["norm"] is not None else ("differing",)
-            ratios += [_ratio(drift[name], floor.get(key, none)[name]) for name in names]
-    return max(ratios)
+    return max(_excess(drift, floor.get(key)) for key, drift in drifts.items() if not drift["bitwise"])
 
 
-def _ratio(figure: float | None, floor: float) -> float:
-    if not figure:
-        return 0.0
-    return figure / floor if floor else float("inf")
+def _excess(drift: Mapping[str, Any], floor: Mapping[str, float] | None) -> float:
+    figures = {field.name: drift[field.name] for field in fields(Drift) if field.name in drift}
+    limits = None if floor is None else noise.Floor(floor["rel_l2"], floor["max_abs"], int(floor["differing"]))
+    return excess(Drift(shape=(), **figures), limits)
 
 
 def distances(drifts: Drifts) -> dict[str, tuple[float, float]]:

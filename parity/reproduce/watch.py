@@ -104,5 +104,5 @@ def _norm(value: Tensor) -> float | None:
 
 def _figures(reference: Tensor, value: Tensor) -> dict[str, Any]:
     drift = asdict(compare(reference, value))
-    names = ("structural", "bitwise", "count", "differing", "max_abs", "rel_l2")
+    names = ("dtype", "structural", "bitwise", "count", "differing", "max_abs", "rel_l2", "scaled_ulp")
     return {name: drift[name] for name in names} | {"norm": _norm(reference)}

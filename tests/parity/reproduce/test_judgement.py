@@ -135,6 +135,8 @@ def test_the_recipe_lists_controls_of_what_moved_once_largest_first() -> None:
 
 def drift(rel_l2: float, *, bitwise: bool = False, structural: str = "") -> dict[str, object]:
     return {
+        "dtype": "float32",
+        "scaled_ulp": rel_l2 * 2**23,
         "structural": structural,
         "bitwise": bitwise,
         "count": 4,
@@ -157,7 +159,8 @@ def test_words_follow_the_floor() -> None:
     assert word({"codes/out@0": drift(0.0, bitwise=True)}, 1e-6).word is Word.BITWISE
     assert word({"codes/out@0": drift(4.9e-6)}, 1e-6).word is Word.NOISE
     assert word({"codes/out@0": drift(5.1e-6)}, 1e-6).word is Word.MOVED
-    assert word({"codes/out@0": drift(1e-9)}, 0.0).word is Word.MOVED
+    assert word({"codes/out@0": drift(1e-6)}, 0.0).word is Word.MOVED
+    assert word({"codes/out@0": drift(2**-24)}, 0.0).word is Word.NOISE  # the rounding of the result itself
     assert word({"codes/out@0": drift(1e-9)}, None).word is Word.MOVED
     assert word({"codes/out@0": drift(0.0, structural="shape")}, 1.0).word is Word.MOVED
     assert word({}, 1.0).word is Word.ERROR
