@@ -63,7 +63,7 @@ def assemble(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         scope=scope,
-        environment=dict(sorted({**fingerprint(), "legacy": _legacy(evidence)}.items())),
+        environment=dict(sorted({**fingerprint(), "legacy": _legacy(scope["legacy"], evidence)}.items())),
         stages=[_summary(pipeline, stage, rows) for pipeline in _pipelines(evidence) for stage in pipeline.stages],
         rows=rows,
         structure=[
@@ -173,9 +173,8 @@ def _tree(part: Evidence) -> str:
     return f"{legacy_tree(part.spec).relative_to(ROOT)}, the reconstruction (content {legacy_digest(part.spec)[:16]})"
 
 
-def _legacy(evidence: Sequence[Evidence]) -> str:
-    """Which tree was audited, and on which one the floors were measured that its differences are held against."""
-    trees = "; ".join(dict.fromkeys(_tree(part) for part in evidence))
+def _legacy(trees: str, evidence: Sequence[Evidence]) -> str:
+    """Which `trees` were audited, and on which one the floors were measured that differences are held against."""
     measured = sorted({part.floor_tree for part in evidence} - {""})
     return f"{trees}, floors " + (f"measured on {' and '.join(measured)}" if measured else "not needed")
 

@@ -287,10 +287,8 @@ def trace_key(spec: RunSpec, subject: str) -> str:
     """Digest of all that shapes a trace: sources, inputs, settings, platform."""
     shared = ("parity.trace", "parity.environment", "parity.weights")
     sources = closure([worker.subject_module(subject, spec.pipeline), *shared]) | {Path(worker.__file__)}
-    if subject == "legacy" and spec.legacy_root:
-        return _digest(subject, "checkout", legacy_digest(spec), tree_digest(sorted(sources)), *_inputs(spec))
-    own = [legacy_tree(spec)] if subject == "legacy" else []
-    return _digest(subject, tree_digest([*own, *sorted(sources)]), *_inputs(spec))
+    own = _legacy_marks(spec) if subject == "legacy" else ()
+    return _digest(subject, *own, tree_digest(sorted(sources)), *_inputs(spec))
 
 
 def floor_facts(spec: RunSpec) -> dict[str, Any]:
@@ -305,8 +303,12 @@ def floor_facts(spec: RunSpec) -> dict[str, Any]:
 
 def floor_key(spec: RunSpec) -> str:
     """Digest of what a floor was measured on; modern has no part in it."""
-    mark = ("checkout",) if spec.legacy_root else ()
-    return _digest(*mark, legacy_digest(spec), *_inputs(spec), str(DRAWS))
+    return _digest(*_legacy_marks(spec), *_inputs(spec), str(DRAWS))
+
+
+def _legacy_marks(spec: RunSpec) -> tuple[str, ...]:
+    """The content of the legacy tree; a checkout's never passes for the reconstruction's."""
+    return (*(("checkout",) if spec.legacy_root else ()), legacy_digest(spec))
 
 
 def legacy_digest(spec: RunSpec) -> str:

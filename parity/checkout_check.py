@@ -80,7 +80,7 @@ def examine(root: Path, fork: Fork) -> Gaps:
 
 def _check_place(place: Place, root: Path, fork: Fork, imports: Imports, gaps: Gaps, broken: set[str]) -> None:
     file = _renderer(root, fork, imports) if place.file == RENDERER else place.file
-    source = imports.sources.get(file) or _source(root / file)
+    source = _source(root, file, imports)
     if file in broken:
         return  # said already
     if source is None:
@@ -100,7 +100,11 @@ def _renderer(root: Path, fork: Fork, imports: Imports) -> str:
     return taken or next((file for file in files if (root / file).is_file()), files[0])
 
 
-def _source(path: Path) -> Source | None:
+def _source(root: Path, file: str, imports: Imports) -> Source | None:
+    """What a file defines; None if it is not there or cannot be read."""
+    if file in imports.sources:
+        return imports.sources[file]
+    path = root / file
     try:
         return Source(path) if path.is_file() else None
     except SyntaxError:
@@ -176,7 +180,7 @@ def _check_yml(root: Path, fork: Fork, gaps: Gaps) -> None:
 def _check_specified(root: Path, fork: Fork, imports: Imports, gaps: Gaps) -> None:
     told = {lack.place for lack in gaps.needed}
     for file, texts in SPECIFIED[fork].items():
-        source = imports.sources.get(file) or _source(root / file)
+        source = _source(root, file, imports)
         if file in told:
             continue
         if source is None:

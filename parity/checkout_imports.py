@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from parity.checkout import NUMPY_ALIASES
 from parity.checkout_source import Source, top_level
 
 _NUMPY = frozenset({"np", "numpy"})
-_ALIASES = frozenset({"int", "float", "bool", "object", "str", "complex"})  # of builtins, until NumPy 1.24
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Imports:
             f"{name}:{node.lineno} (np.{node.attr})"
             for name, source in self.sources.items()
             for node in ast.walk(source.tree)
-            if isinstance(node, ast.Attribute) and node.attr in _ALIASES and node.attr not in vars(np)
+            if isinstance(node, ast.Attribute) and node.attr in NUMPY_ALIASES and node.attr not in vars(np)
             if isinstance(node.value, ast.Name) and node.value.id in _NUMPY
         ]
 

@@ -20,12 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity.checkout import COARSE, DETAIL, CheckoutError, Fork
+from parity.checkout import COARSE, DETAIL, NUMPY_ALIASES, CheckoutError, Fork
 from parity.files import ROOT
 
 PACKAGES = {COARSE: "decalib", DETAIL: "legacy_aucgan_decalib"}
-# Aliases of the builtins until NumPy 1.24; the forks still use np.int.
-_ALIASES = ("int", "float", "bool", "object", "str", "complex")
 _chosen: dict[Fork, Path] = {}
 
 
@@ -105,7 +103,7 @@ def _load_package(name: str, folder: Path, fork: Fork, *, checkout: bool) -> Non
     if checkout or fork is COARSE:
         sys.path.insert(0, str(folder.parent))  # modules beside decalib
     if checkout:
-        for alias in _ALIASES:
+        for alias in NUMPY_ALIASES:
             if alias not in vars(np):  # hasattr would warn
                 setattr(np, alias, getattr(builtins, alias))
     sys.modules[name] = package

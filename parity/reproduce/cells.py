@@ -8,9 +8,11 @@ from parity.reproduce import cells_batch, cells_chance, cells_machine
 from parity.reproduce.cell import BASELINE, FLOOR, RANDOM, Cell, switched
 from parity.reproduce.run import Run
 
+DRAWS = {"coarse": 3, "detail": 2}  # one-ULP runs that measure a noise floor
 
-def cells(base: Run, draws: int = 5) -> list[Cell]:
-    """All cells of one subject and pipeline; `draws` one-ULP runs measure its noise floor."""
+
+def cells(base: Run) -> list[Cell]:
+    """All cells of one subject and pipeline, those of its noise floor among them."""
     found = [
         Cell(id=BASELINE, title="baseline: everything seeded, one thread", group=RANDOM, runs=(base,), against=""),
         Cell(id="nothing", title="nothing: a second fresh process", group=RANDOM, runs=(base,)),
@@ -28,7 +30,7 @@ def cells(base: Run, draws: int = 5) -> list[Cell]:
         found = [cell for cell in found if cell.id not in _NOT_IN_DETAIL]
     noise = (
         switched(f"ulp {n}", f"pixels and weights moved by one ULP, draw {n}", FLOOR, base, ulp=n)
-        for n in range(1, draws + 1)
+        for n in range(1, DRAWS.get(base.pipeline, 3) + 1)
     )
     return [_logging(cell) for cell in [*found, *noise]]
 

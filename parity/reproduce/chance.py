@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.randomness import seed_everything
-from parity.reproduce.evidence import NOTEBOOK, WatchedData, append, lines
+from parity.reproduce.evidence import LEDGER, NOTEBOOK, WatchedData, append, lines
 from parity.reproduce.run import Run
 
 
@@ -35,7 +35,7 @@ def generators(run: Run) -> Iterator[None]:
         for generator, (owner, name) in _SEEDING.items():
             seed = getattr(owner, name)
             chosen = _from_entropy(seed) if generator in run.unseeded else seed
-            stack.enter_context(mock.patch.object(owner, name, NOTEBOOK.seeded(_LEDGER[generator], chosen)))
+            stack.enter_context(mock.patch.object(owner, name, NOTEBOOK.seeded(LEDGER[generator], chosen)))
         if run.seeds:
             seed_everything(run.seed)
         NOTEBOOK.begin()
@@ -47,7 +47,6 @@ _SEEDING: Mapping[str, tuple[Any, str]] = {
     "numpy": (np.random, "seed"),
     "torch": (torch, "manual_seed"),
 }
-_LEDGER = {"python": "python", "numpy": "numpy", "torch": "cpu"}  # their names in `parity.randomness`
 
 
 def _from_entropy(seed: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from parity.fingerprint import fingerprint
 from parity.randomness import rng_digest, rng_digests
 
 NOTE = "evidence"
+LEDGER = {"python": "python", "numpy": "numpy", "torch": "cpu"}  # `run.GENERATORS` -> name in `parity.randomness`
 _RACERS = (5023, 3 * 9976, 3)  # vertices, corners of faces, coordinates: so many are added by several threads at once
 _REPEATS = 30
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from parity.reproduce.evidence import NOTE
+from parity.reproduce.evidence import LEDGER, NOTE
 from parity.reproduce.operations import RACERS
 from parity.reproduce.run import GENERATORS, SITES
 
 Result = Mapping[str, Any]
-_LEDGER = {"python": "python", "numpy": "numpy", "torch": "cpu"}  # names of the generators in `rng_digests`
 _LIBRARIES = ("precision", "onednn", "environment")
 
 
@@ -34,7 +33,7 @@ def unexercised(result: Result, reference: Result) -> str:
 def _unseeded(name: str, result: Result, before: Mapping[str, Any]) -> str:
     after = result["notes"][NOTE]
     if name in GENERATORS:
-        ledger = _LEDGER[name]
+        ledger = LEDGER[name]
         if not after["used"][ledger]:
             return f"nothing in this run draws from the generator of {name}"
         return "it began in the seeded state" if after["begin"][ledger] == before["begin"][ledger] else ""

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from parity import noise
 from parity.comparison import Drift
-from parity.noise import C
+from parity.noise import C, Floors, widen
 from parity.reproduce.cell import DATA, FLOOR, KERNELS, UPDATE, Cell
 from parity.reproduce.exercised import unexercised
 from parity.reproduce.operations import NOTE, first_moved
@@ -61,23 +60,20 @@ class Judged:
 
 
 _COSTLY = (DATA, KERNELS, UPDATE)  # seeding costs nothing, a batch is another amount of work
-Floor = dict[str, dict[str, float]]
 
 
-def noise_floors(cells: Iterable[Cell], found: Mapping[str, Result]) -> dict[str, Floor]:
+def noise_floors(cells: Iterable[Cell], found: Mapping[str, Result]) -> dict[str, Floors]:
     """Reference -> tensor -> the largest figures of the one-ULP runs against it."""
-    floors: dict[str, Floor] = {}
+    floors: dict[str, Floors] = {}
     for cell in cells:
         if cell.group == FLOOR and cell.id in found:
             floor = floors.setdefault(cell.against, {})
-            for key, drift in found[cell.id]["drifts"].items():
-                part = floor.setdefault(key, {"rel_l2": 0.0, "max_abs": 0.0, "differing": 0.0})
-                for name in part:
-                    part[name] = max(part[name], float(drift[name] or 0.0))
+            for key, figures in found[cell.id]["drifts"].items():
+                widen(floor, key, _drift(figures))
     return floors
 
 
-def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Floor) -> Judged:
+def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Floors) -> Judged:
     """The judgement of one cell; `result` is None where nothing ran."""
     known: dict[str, Any] = {"id": cell.id, "title": cell.title, "group": cell.group, "against": cell.against}
     known |= {"cause": cell.cause, "control": cell.control}
@@ -116,7 +112,7 @@ def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Fl
     )
 
 
-def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floor) -> tuple[Word, str]:
+def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floors) -> tuple[Word, str]:
     if not moved:
         return Word.BITWISE, f"all {len(drifts)} tensors have the same bytes"
     if broken := [key for key in moved if drifts[key]["structural"]]:
@@ -131,17 +127,17 @@ def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floor) ->
     return Word.MOVED, text
 
 
-def _over_floor(drifts: Drifts, floor: Floor) -> float | None:
+def _over_floor(drifts: Drifts, floor: Floors) -> float | None:
     """The largest figure over its floor, as verdicts see it; a tensor that no one-ULP run had has no room at all."""
     if not floor:
         return None
-    return max(_excess(drift, floor.get(key)) for key, drift in drifts.items() if not drift["bitwise"])
+    return max(excess(_drift(figures), floor.get(key)) for key, figures in drifts.items() if not figures["bitwise"])
 
 
-def _excess(drift: Mapping[str, Any], floor: Mapping[str, float] | None) -> float:
-    figures = {field.name: drift[field.name] for field in fields(Drift) if field.name in drift}
-    limits = None if floor is None else noise.Floor(floor["rel_l2"], floor["max_abs"], int(floor["differing"]))
-    return excess(Drift(shape=(), **figures), limits)
+def _drift(figures: Mapping[str, Any]) -> Drift:
+    """The comparison that a result keeps the figures of (`parity.reproduce.watch`)."""
+    kept = {field.name: figures[field.name] for field in fields(Drift) if field.name in figures}
+    return Drift(shape=(), **kept)
 
 
 def distances(drifts: Drifts) -> dict[str, tuple[float, float]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fixtures.atomic import filled_once
 from parity.subject import StateDicts
 
 # Positions of the clip under observation (0) and its companions in one batch.
@@ -39,19 +39,7 @@ class Place:
 
     def once(self, name: str, fill: Callable[[Path], object]) -> Path:
         """The shared folder `name`, filled by the first run that asks; it appears whole or not at all."""
-        folder = self.shared / name
-        if not folder.exists():
-            self.shared.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=self.shared, prefix=".part-") as scratch:
-                part = Path(scratch) / name
-                part.mkdir()
-                fill(part)
-                try:
-                    part.rename(folder)
-                except OSError:
-                    if not folder.exists():  # otherwise another run was quicker
-                        raise
-        return folder
+        return filled_once(self.shared / name, fill)
 
     def weights(self, name: str, make: Callable[[], StateDicts]) -> dict[str, dict[str, Tensor]]:
         """The state dicts that `make` yields, read from the shared folder: to draw them takes seconds."""

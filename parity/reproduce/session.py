@@ -29,7 +29,6 @@ from parity.session import check_device, counting
 
 SUBJECTS = ("legacy", "modern")
 STEPS, _LEAST_DETAIL = 2, 64
-DRAWS = {"coarse": 3, "detail": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class Request:
 
 def chosen(request: Request, run: Run) -> list[Cell]:
     """The cells of a run that were asked for, with the references and the noise floor that they need."""
-    every = cells(run, DRAWS.get(run.pipeline, 3))
+    every = cells(run)
     if not request.cells:
         return every
     by_id = {cell.id: cell for cell in every}

@@ -95,7 +95,7 @@ class Watch:
 def _equal(value: Tensor) -> dict[str, Any]:
     """What `_figures` says of equal bytes, without reading the reference."""
     zero = {"structural": "", "bitwise": True, "count": value.numel(), "differing": 0, "max_abs": 0.0, "rel_l2": 0.0}
-    return zero | {"norm": _norm(value)}
+    return zero | {"dtype": str(value.dtype).removeprefix("torch."), "norm": _norm(value)}
 
 
 def _norm(value: Tensor) -> float | None:

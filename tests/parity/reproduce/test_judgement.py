@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parity.noise import Floor
 from parity.reproduce.answer import answer, recipe
 from parity.reproduce.cell import KERNELS, RANDOM, Cell
 from parity.reproduce.judge import Judged, distances, judge
@@ -150,7 +151,7 @@ def drift(rel_l2: float, *, bitwise: bool = False, structural: str = "") -> dict
 def word(drifts: dict[str, dict[str, object]], floor: float | None, group: str = "") -> Judged:
     result = {"drifts": drifts, "notes": {}, "seconds": [2.0, 1.0]}
     reference = {"drifts": {}, "notes": {}, "seconds": [3.0]}
-    floors = {} if floor is None else {key: {"rel_l2": floor, "max_abs": floor, "differing": 0.0} for key in drifts}
+    floors = {} if floor is None else dict.fromkeys(drifts, Floor(floor, floor, 0))
     cell = Cell(id="x", title="x", group=group, runs=(Run(subject="x", pipeline="x"),))
     return judge(cell, result, reference, floors)
 
@@ -174,7 +175,7 @@ def test_the_cost_of_a_control_is_time_with_it_over_time_without() -> None:
 def test_a_tensor_without_a_floor_is_no_noise() -> None:
     """One-ULP runs never reach it, so nothing says that it may differ."""
     result = {"drifts": {"codes/out@0": drift(1e-9), "data/image@0": drift(1e-9)}, "notes": {}, "seconds": []}
-    floors = {"codes/out@0": {"rel_l2": 1.0, "max_abs": 1.0, "differing": 0.0}}
+    floors = {"codes/out@0": Floor(1.0, 1.0, 0)}
     cell = Cell(id="x", title="x", group="", runs=(Run(subject="x", pipeline="x"),))
     assert judge(cell, result, {"notes": {}, "seconds": []}, floors).word is Word.MOVED
 
