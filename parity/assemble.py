@@ -12,6 +12,7 @@ import torch
 from parity import observer
 from parity.audit import Evidence, legacy_digest, legacy_tree
 from parity.batch import load_batch
+from parity.causes import covered
 from parity.checkout import label
 from parity.environment import fingerprint, platform_key
 from parity.files import ROOT
@@ -84,7 +85,7 @@ def assemble(
             source="; ".join(sorted({part.floor_source for part in evidence})),
             draws=DRAWS,
             c=C,
-            detail=f"largest drift of legacy against itself under {DRAWS} one-ULP perturbations; bound = {C:g} x floor",
+            detail=f"largest drift of legacy against itself under {_noise(evidence)}; bound = {C:g} x floor",
         ),
         timings=timings,
         resources={
@@ -198,6 +199,12 @@ def _summary(pipeline: Pipeline, stage: Stage, rows: Sequence[Row]) -> StageSumm
 def _frames(first: Evidence) -> list[Any]:
     batch = load_batch(first.spec.batch)
     return [frame(name, image.numpy()) for name, image in zip(batch.frame_names, batch.image, strict=True)]
+
+
+def _noise(evidence: Sequence[Evidence]) -> str:
+    words = f"{DRAWS} one-ULP perturbations"
+    causes = ", ".join(cause.name for cause in covered(evidence[0].spec.device))
+    return f"{words} and in fresh processes with {causes}" if causes else words
 
 
 def _known(finding: StructuralFinding) -> Known:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +19,7 @@ from typing import Any
 
 from parity import observer, worker
 from parity.batch import load_batch
+from parity.causes import covered, in_fresh_process
 from parity.checkout import content_digest
 from parity.comparison import Drift
 from parity.discrete import compare_named
@@ -196,13 +197,15 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
         return
     if not everything and _use_stored_floors(evidence, needed):
         return
-    with say(f"{evidence.variant}: noise floor, {DRAWS} draws on legacy (kept for the next run)"):
+    with say(
+        f"{evidence.variant}: noise floor, {measured_by(floor_facts(evidence.spec))} on legacy (kept for the next run)"
+    ):
         evidence.floors = measure(evidence.spec, evidence.reference, needed, members, everything)
     spec = evidence.spec
     kept_here = everything and not spec.legacy_root  # the repository keeps floors of the reconstruction only
     path = committed_floors(spec, evidence.variant) if kept_here else _cached_floors(spec)
     write_floors(path, evidence.floors, floor_facts(spec))
-    evidence.floor_source = f"measured in this run, {DRAWS} draws"
+    evidence.floor_source = f"measured in this run, {measured_by(floor_facts(spec))}"
     evidence.floor_tree = _CHECKOUT if spec.legacy_root else _RECONSTRUCTION
 
 
@@ -223,7 +226,7 @@ def _use_stored_floors(evidence: Evidence, needed: dict[str, set[str]]) -> bool:
             fits = facts.get("key") == floor_key(owner)
             if fits and all(needed[mode] <= floors.get(mode, {}).keys() for mode in needed):
                 evidence.floors, evidence.floor_tree = floors, tree
-                evidence.floor_source = f"{path.relative_to(ROOT)}, {facts['draws']} draws"
+                evidence.floor_source = f"{path.relative_to(ROOT)}, {measured_by(facts)}"
                 if spec.legacy_root:
                     evidence.floor_source += f", measured on {tree}"
                 return True
@@ -259,14 +262,24 @@ def measure(
         for name, half in zip(SUBJECTS, halves, strict=True)
     ]
     _join(chained, jobs)
+    members.fresh()  # its memory is for the fresh processes
+    alone = [stage for stage in stages if pipeline.by_name[stage].isolated]
+    for cause in covered(spec.device):
+        found = in_fresh_process(cause, worker.measure_cause, spec, reference, cause, alone, bool(tasks))
+        _cover(isolated, found["isolated"])
+        _cover(chained, found["chained"])
     return {"isolated": isolated, "chained": chained}
 
 
 def _join(floors: Floors, jobs: list[Future[Floors]]) -> None:
     """Let `floors` cover what each job found."""
     for job in jobs:
-        for name, floor in job.result().items():
-            floors[name] = floors[name].joined(floor) if name in floors else floor
+        _cover(floors, job.result())
+
+
+def _cover(floors: Floors, more: Floors) -> None:
+    for name, floor in more.items():
+        floors[name] = floors[name].joined(floor) if name in floors else floor
 
 
 def floor_name(mode: str, key: str) -> str:
@@ -292,18 +305,25 @@ def trace_key(spec: RunSpec, subject: str) -> str:
 
 
 def floor_facts(spec: RunSpec) -> dict[str, Any]:
-    """What floors are stored with: the digest that makes them valid, draws, platform, settings."""
+    """What floors are stored with: the digest that makes them valid, draws, harmless processes, platform, settings."""
     return {
         "key": floor_key(spec),
         "draws": DRAWS,
+        "causes": [cause.name for cause in covered(spec.device)],
         "platform": platform_key(spec.device),
         "run": _settings(spec),
     }
 
 
+def measured_by(facts: Mapping[str, Any]) -> str:
+    """How a floor came about, in a few words."""
+    causes = facts.get("causes", ())
+    return f"{facts['draws']} draws" + (f" and {len(causes)} harmless processes" if causes else "")
+
+
 def floor_key(spec: RunSpec) -> str:
     """Digest of what a floor was measured on; modern has no part in it."""
-    return _digest(*_legacy_marks(spec), *_inputs(spec), str(DRAWS))
+    return _digest(*_legacy_marks(spec), *_inputs(spec), str(DRAWS), *map(repr, covered(spec.device)))
 
 
 def _legacy_marks(spec: RunSpec) -> tuple[str, ...]:

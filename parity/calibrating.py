@@ -1,21 +1,15 @@
-"""Replays of legacy under harmless changes, each in a fresh process, for `python -m parity calibrate`."""
+"""Legacy under harmless changes that no floor covers, each in a fresh process, for `python -m parity calibrate`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
-from unittest import mock
-
-import torch
 
 from parity import worker
 from parity.audit import Say, committed_floors, trace_place
-from parity.calibration import CAUSES, Calibration, Cause, calibrate
+from parity.calibration import Calibration, calibrate
+from parity.causes import HELD_OUT, Cause, in_fresh_process
 from parity.comparison import Drift
 from parity.environment import platform_key
 from parity.files import ROOT
@@ -33,7 +27,9 @@ def calibration_file() -> Path:
     return ROOT / "fixtures" / "floors" / platform_key() / "calibration.json"
 
 
-def measure(spec: RunSpec, variant: str, say: Say, causes: Sequence[Cause] = CAUSES, draws: int = FRESH) -> Calibration:
+def measure(
+    spec: RunSpec, variant: str, say: Say, causes: Sequence[Cause] = HELD_OUT, draws: int = FRESH
+) -> Calibration:
     """Calibrate the stored isolated floors of one variant.
 
     Raises:
@@ -48,25 +44,20 @@ def measure(spec: RunSpec, variant: str, say: Say, causes: Sequence[Cause] = CAU
     reference = trace_place(spec, "legacy")
     if not is_stored(reference):
         with say(f"{variant}: reference run of legacy"):
-            _fresh(Cause(name="reference"), worker.trace_to, spec, "legacy", reference)
+            in_fresh_process(Cause(name="reference"), worker.trace_to, spec, "legacy", reference)
     drifts: dict[str, dict[str, Drift]] = {}
     for cause in causes:
         with say(f"{variant}: legacy replayed, {cause.name}"):
-            drifts[cause.name] = _fresh(cause, replayed, spec, reference)
+            found = in_fresh_process(cause, worker.isolated, replace(spec, threads=cause.threads), "legacy", reference)
+            drifts[cause.name] = found
     fresh: list[dict[str, Floor]] = []
     if draws:
         with say(f"{variant}: {draws} fresh one-ULP draws"):
-            fresh = _fresh(Cause(name="ulp"), fresh_draws, spec, reference, draws)
+            fresh = in_fresh_process(Cause(name="ulp"), fresh_draws, spec, reference, draws)
     return calibrate(variant, drifts, floors, fresh)
 
 
-def replayed(cause: Cause, spec: RunSpec, reference: Path) -> dict[str, Drift]:
-    """In a process of its own: every isolated stage of legacy under a cause, against what legacy recorded."""
-    torch.backends.mkldnn.set_flags(_enabled=cause.onednn)
-    return worker.isolated(replace(spec, threads=cause.threads), "legacy", reference)
-
-
-def fresh_draws(cause: Cause, spec: RunSpec, reference: Path, draws: int) -> list[dict[str, Floor]]:
+def fresh_draws(spec: RunSpec, reference: Path, draws: int) -> list[dict[str, Floor]]:
     """In a process of its own: the figures of single one-ULP draws, one mapping per draw."""
     stages = [stage.name for stage in PIPELINES[spec.pipeline].stages if stage.isolated and stage.inputs]
     found = []
@@ -76,11 +67,3 @@ def fresh_draws(cause: Cause, spec: RunSpec, reference: Path, draws: int) -> lis
             one |= worker.measure_isolated(spec, reference, stage, range(draw, draw + 1))
         found.append(one)
     return found
-
-
-def _fresh(cause: Cause, task: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `task` in a new process that has the cause's variables; tasks of this module are told of the cause."""
-    told = (cause, *arguments) if task in (replayed, fresh_draws) else arguments
-    variables = {"OMP_NUM_THREADS": str(cause.threads), "MKL_NUM_THREADS": str(cause.threads), **dict(cause.variables)}
-    with mock.patch.dict(os.environ, variables), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(task, *told).result()

@@ -17,27 +17,6 @@ from parity.files import write_atomically
 from parity.noise import C, Floor, Floors
 from parity.verdict import excess
 
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """A harmless change: threads of the replay, variables of its process, oneDNN on or off."""
-
-    name: str
-    threads: int = 1
-    onednn: bool = True
-    variables: tuple[tuple[str, str], ...] = ()
-
-
-CAUSES = (
-    Cause(name="nothing"),
-    Cause(name="2 threads", threads=2),
-    Cause(name="4 threads", threads=4),
-    Cause(name="oneDNN AVX2", variables=(("ONEDNN_MAX_CPU_ISA", "AVX2"),)),
-    Cause(name="MKL AVX2", variables=(("MKL_ENABLE_INSTRUCTIONS", "AVX2"),)),
-    Cause(name="MKL compatible", variables=(("MKL_CBWR", "COMPATIBLE"),)),
-    Cause(name="ATen default", variables=(("ATEN_CPU_CAPABILITY", "default"),)),
-    Cause(name="oneDNN off", onednn=False),
-)
 ULP = "one ULP, fresh draw"
 
 

@@ -16,13 +16,14 @@ def calibrate(
     pipeline: Annotated[str, typer.Option(help="coarse, detail or both")] = "both",
     draws: Annotated[int, typer.Option(min=0, help="fresh one-ULP draws")] = 8,
 ) -> None:
-    """Replay legacy under harmless changes in fresh processes and hold it against the stored noise floors.
+    """Replay legacy under harmless changes that no floor covers and hold it against the stored noise floors.
 
     Evidence goes to fixtures/floors/<platform>/calibration.json. Exit code 0: no false alarm at the factor in use, 1:
     some, 2: cannot tell.
     """
     from parity.calibrating import calibration_file, measure
-    from parity.calibration import CAUSES, write_calibration
+    from parity.calibration import write_calibration
+    from parity.causes import HELD_OUT
     from parity.environment import fingerprint
     from parity.session import Request, progress
 
@@ -30,7 +31,7 @@ def calibrate(
     with progress(Console(stderr=True), {}) as say:
         for variant, spec in Request(batch=batch, pipeline=pipeline).variants(batch).items():
             found.append(measure(spec, variant, say, draws=draws))
-    evidence = {"batch": batch, "causes": [cause.name for cause in CAUSES], "environment": fingerprint()}
+    evidence = {"batch": batch, "causes": [cause.name for cause in HELD_OUT], "environment": fingerprint()}
     write_calibration(calibration_file(), found, evidence)
     console = Console()
     for one in found:

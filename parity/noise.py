@@ -1,9 +1,9 @@
 """The noise floor: the drift that is nobody's fault, measured on the reference.
 
-For each stage the reference is replayed on inputs moved by one unit in the last place, a dozen times; the floor is the
-largest drift seen. `isolated` moves the recorded inputs of one stage; `chained` walks the whole pipeline and moves the
-inputs of every stage on the way, so that noise accumulates as it does in a run. Method and the choice of the factor c:
-docs/adr/0001-noise-floor.md.
+The reference is run on inputs moved by one unit in the last place, a dozen times, and unmoved in fresh processes with
+other threads and kernels (`parity/causes.py`); the floor is the largest drift seen. `isolated` replays one stage on its
+recorded inputs; `chained` is a whole pass: inputs are moved at every stage on the way, so that noise accumulates as it
+does in a run. Method and the choice of the factor c: docs/adr/0001-noise-floor.md.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class Floor:
     """Largest figures of one tensor over the draws; `differing` counts flipped elements of exact tensors.
 
     margin: the largest deciding margin that noise flipped; None where nothing flipped or margins are not known.
+    by: what made the largest relative L2: a cause of `parity/causes.py`, or "" for one-ULP draws.
     """
 
     rel_l2: float
     max_abs: float
     differing: int
     margin: float | None = None
+    by: str = ""
 
     def joined(self, other: Floor) -> Floor:
         """The floor that covers both."""
@@ -46,17 +48,18 @@ class Floor:
             max(self.max_abs, other.max_abs),
             max(self.differing, other.differing),
             max((margin for margin in (self.margin, other.margin) if margin is not None), default=None),
+            self.by if self.rel_l2 >= other.rel_l2 else other.by,
         )
 
 
 Floors = dict[str, Floor]
 
 
-def widen(floors: Floors, name: str, drift: Drift) -> None:
+def widen(floors: Floors, name: str, drift: Drift, by: str = "") -> None:
     """Let `floors[name]` cover `drift` too; structural breaks (NaN on one side) make no floor."""
     if drift.structural:
         return
-    seen = Floor(drift.rel_l2 or 0.0, drift.max_abs or 0.0, drift.differing, drift.margin)
+    seen = Floor(drift.rel_l2 or 0.0, drift.max_abs or 0.0, drift.differing, drift.margin, by)
     floors[name] = floors[name].joined(seen) if name in floors else seen
 
 

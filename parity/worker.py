@@ -7,9 +7,9 @@ time without sharing memory, generators or global settings.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,7 @@ from fixtures import seeded
 from modern.assets import load_head
 from parity.aftermath import changed, marks, state_digests
 from parity.batch import FRAMES, Batch, load_batch
+from parity.causes import Cause
 from parity.checkout import blamed
 from parity.comparison import Drift, compare, mismatched
 from parity.discrete import compare_named, compare_stage
@@ -277,6 +278,22 @@ def measure_runs(spec: RunSpec, reference: Path, draws: range) -> Floors:
             if behind_update(pipeline_of(spec), key):
                 widen(floors, key, compare_named(key, expected, found))
     return floors
+
+
+def measure_cause(
+    spec: RunSpec, reference: Path, cause: Cause, stages: Sequence[str], whole: bool
+) -> dict[str, Floors]:
+    """Floors by mode of one harmless change, in whose process this is: legacy's `stages`, and with `whole` its run."""
+    spec, trace = replace(spec, threads=cause.threads), load_trace(reference)
+    isolated, chained = Floors(), Floors()
+    for name in stages:
+        for key, drift in isolated_stage(spec, "legacy", pipeline_of(spec).by_name[name], trace).items():
+            widen(isolated, key, drift, cause.name)
+    if whole:
+        found = _subject("legacy", spec).trace(batch_of(spec), Plan(steps=spec.steps, seed=spec.seed)).tensors
+        for key in trace.tensors.keys() & found.keys():
+            widen(chained, key, compare_named(key, trace.tensors, found), cause.name)
+    return {"isolated": isolated, "chained": chained}
 
 
 def behind_update(pipeline: Pipeline, key: str) -> bool:

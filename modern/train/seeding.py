@@ -41,8 +41,10 @@ def seeded_apart(seed: int) -> Iterator[None]:
 def repeat_exactly() -> None:
     """Choose kernels that give the same bits each time, where there are any; PyTorch warns where there are none.
 
-    Needed on the CPU too: gradients of indexed vertices race there with more than one thread.
+    Needed on the CPU too: gradients of indexed vertices race there with more than one thread. Setting the number of
+    threads, even to what it is, keeps MKL from choosing its own anew in each call.
     """
+    torch.set_num_threads(torch.get_num_threads())
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
 

@@ -1,0 +1,60 @@
+"""Harmless changes of a process: other threads, instruction sets and kernels, each in a fresh process.
+
+Nobody would call one of them a bug. Noise floors cover those of `COVERED`; those of `HELD_OUT` have no part in any
+floor, so that `python -m parity calibrate` can tell how often a floor cries wolf at what it never saw.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+from unittest import mock
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """A harmless change: threads inside an operation, variables of the process, oneDNN on or off."""
+
+    name: str
+    threads: int = 1
+    onednn: bool = True
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+COVERED = (
+    Cause(name="2 threads", threads=2),
+    Cause(name="MKL compatible", variables=(("MKL_CBWR", "COMPATIBLE"),)),
+    Cause(name="oneDNN AVX2", variables=(("ONEDNN_MAX_CPU_ISA", "AVX2"),)),
+    Cause(name="ATen default", variables=(("ATEN_CPU_CAPABILITY", "default"),)),
+)
+HELD_OUT = (
+    Cause(name="nothing"),
+    Cause(name="3 threads", threads=3),
+    Cause(name="oneDNN off", onednn=False),
+    Cause(name="oneDNN SSE4.1", variables=(("ONEDNN_MAX_CPU_ISA", "SSE41"),)),
+    Cause(name="MKL AVX2", variables=(("MKL_CBWR", "AVX2"),)),
+    Cause(name="ATen AVX2", variables=(("ATEN_CPU_CAPABILITY", "avx2"),)),
+)
+
+
+def covered(device: str) -> tuple[Cause, ...]:
+    """What floors measured on `device` cover: these change kernels of the CPU, so none elsewhere."""
+    return COVERED if device.startswith("cpu") else ()
+
+
+def in_fresh_process(cause: Cause, task: Callable[..., Any], *arguments: Any) -> Any:
+    """`task(*arguments)` in a new process that the cause acts on; the task itself must ask for `cause.threads`."""
+    variables = {"OMP_NUM_THREADS": str(cause.threads), "MKL_NUM_THREADS": str(cause.threads), **dict(cause.variables)}
+    with mock.patch.dict(os.environ, variables), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_under, cause.onednn, task, arguments).result()
+
+
+def _under(onednn: bool, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    torch.backends.mkldnn.set_flags(_enabled=onednn)
+    return task(*arguments)
