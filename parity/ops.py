@@ -24,6 +24,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from parity.compiled import told_as_one
+
 _OURS = (str(Path(torch.__file__).parent) + os.sep, __file__)  # with the separator: torchvision is not torch
 _NO_NODE = 2**64 - 1  # the sequence number of nodes that accumulate into leaves
 
@@ -83,6 +85,7 @@ def listening(listener: Listener, modules: Mapping[str, nn.Module]) -> Iterator[
     with ExitStack() as stack:
         stack.callback(register_module_forward_pre_hook(enter).remove)
         stack.callback(register_module_forward_hook(leave, always_call=True).remove)
+        stack.enter_context(told_as_one())
         stack.enter_context(_Mode(listener, path))
         yield
 

@@ -14,6 +14,7 @@ from torch.nn.modules import module as modules
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from parity.compiled import told_as_one
 from parity.draws.flow import Flow, tensors
 from parity.draws.outside import values_of, watched
 from parity.draws.place import caller
@@ -103,6 +104,7 @@ def record_draws() -> Iterator[DrawLog]:
         )
         for hook in hooks:
             stack.callback(hook.remove)
+        stack.enter_context(told_as_one())
         stack.enter_context(watched(ear.outside))
         stack.enter_context(_Functions(ear))
         stack.enter_context(ear)

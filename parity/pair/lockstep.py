@@ -20,7 +20,7 @@ from parity.pair.memory import give_back_memory
 
 SIDES = ("reference", "candidate")
 _UNINITIALISED = ("aten.empty", "aten.new_empty")  # what they return is whatever the memory held
-_TIDY = 48 * 2**20  # bytes compared between two returns of free memory; small models never get there
+_TIDY = 768 * 2**20  # bytes compared between two returns of free memory, whose pages cost time to get again
 
 
 class Stopped(BaseException):

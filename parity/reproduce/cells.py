@@ -8,7 +8,7 @@ from parity.reproduce import cells_batch, cells_chance, cells_machine
 from parity.reproduce.cell import BASELINE, FLOOR, RANDOM, Cell, switched
 from parity.reproduce.run import Run
 
-DRAWS = {"coarse": 3, "detail": 2}  # one-ULP runs that measure a noise floor
+DRAWS = {"coarse": 5, "detail": 2}  # one-ULP runs that measure a noise floor
 
 
 def cells(base: Run) -> list[Cell]:
