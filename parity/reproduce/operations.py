@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
-from pytorch3d import _C
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from parity.files import ROOT
 from parity.ops import Call, listening
@@ -56,21 +53,7 @@ class OperationLog:
         """Listen, if this is the first step."""
         if self._asked and step == 0:
             self._watch.notes |= {NOTE: [], RACERS: 0}
-            for name in ("rasterize_meshes", "rasterize_meshes_backward"):
-                self._stack.enter_context(mock.patch.object(_C, name, self._whole(name, getattr(_C, name))))
             self._stack.enter_context(listening(self, self._modules))
-
-    def _whole(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A compiled rasteriser as one operation: it fills its buffers face by face, a million operations inside."""
-
-        def call(*args: Any) -> Any:
-            with _disable_current_modes():
-                found = function(*args)
-            outputs = [found] if isinstance(found, Tensor) else list(found)
-            self._note(f"pytorch3d.{name}", "", "", name.endswith("backward"), outputs)
-            return found
-
-        return call
 
     def stop(self) -> None:
         """Listen no more."""

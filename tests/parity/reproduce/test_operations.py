@@ -35,27 +35,6 @@ def test_copies_and_unwritten_memory_are_no_operations_that_could_move() -> None
     assert [entry[0] for entry in found[NOTE]] == ["aten.ones.default", "aten.ones.default"]
 
 
-def test_a_compiled_rasteriser_is_one_operation_forward_and_backward_with_the_same_result() -> None:
-    from pytorch3d.renderer.mesh import rasterize_meshes
-    from pytorch3d.structures import Meshes
-
-    def rasterised() -> tuple[Tensor, Tensor]:
-        corners = torch.tensor([[0.0, 0.5, 1.0], [0.5, -0.5, 1.0], [-0.5, -0.5, 1.0]], requires_grad=True)
-        mesh = Meshes([corners], [torch.tensor([[0, 1, 2]])])
-        _, _, barycentric, _ = rasterize_meshes(mesh, image_size=16, faces_per_pixel=1)
-        (barycentric.square().sum()).backward()
-        return barycentric.detach(), corners.grad
-
-    plain, seen = rasterised(), []
-    names = [entry[0] for entry in logged(lambda: seen.extend(rasterised()))[NOTE]]
-    assert [name for name in names if name.startswith("pytorch3d.")] == [
-        "pytorch3d.rasterize_meshes",
-        "pytorch3d.rasterize_meshes_backward",
-    ]
-    assert len(names) < 100
-    assert all(torch.equal(before, after) for before, after in zip(plain, seen, strict=True))
-
-
 def test_one_flipped_bit_in_one_operation_is_found_there() -> None:
     value = torch.arange(6.0).reshape(2, 3) + 1
     moved = value.clone()
