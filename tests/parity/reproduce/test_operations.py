@@ -1,7 +1,6 @@
 """The log of operations: what it counts, what it passes over, and that it leaves results alone."""
 
 import torch
-from torch import Tensor
 
 from parity.reproduce.operations import NOTE, RACERS, OperationLog, first_moved
 from parity.reproduce.run import Run
