@@ -13,8 +13,7 @@ from parity.causes import HELD_OUT, Cause, in_fresh_process
 from parity.comparison import Drift
 from parity.environment import platform_key
 from parity.files import ROOT
-from parity.noise import DRAWS, Floor, read_floors
-from parity.pipelines import PIPELINES
+from parity.noise import DRAWS, read_floors
 from parity.trace import is_stored
 from parity.worker import RunSpec
 
@@ -50,20 +49,9 @@ def measure(
         with say(f"{variant}: legacy replayed, {cause.name}"):
             found = in_fresh_process(cause, worker.isolated, replace(spec, threads=cause.threads), "legacy", reference)
             drifts[cause.name] = found
-    fresh: list[dict[str, Floor]] = []
+    fresh: list[dict[str, Drift]] = []
     if draws:
         with say(f"{variant}: {draws} fresh one-ULP draws"):
-            fresh = in_fresh_process(Cause(name="ulp"), fresh_draws, spec, reference, draws)
+            numbers = range(_FIRST, _FIRST + draws)
+            fresh = in_fresh_process(Cause(name="ulp"), worker.fresh_draws, spec, reference, numbers)
     return calibrate(variant, drifts, floors, fresh)
-
-
-def fresh_draws(spec: RunSpec, reference: Path, draws: int) -> list[dict[str, Floor]]:
-    """In a process of its own: the figures of single one-ULP draws, one mapping per draw."""
-    stages = [stage.name for stage in PIPELINES[spec.pipeline].stages if stage.isolated and stage.inputs]
-    found = []
-    for draw in range(_FIRST, _FIRST + draws):
-        one: dict[str, Floor] = {}
-        for stage in stages:
-            one |= worker.measure_isolated(spec, reference, stage, range(draw, draw + 1))
-        found.append(one)
-    return found

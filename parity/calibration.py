@@ -14,7 +14,7 @@ from pathlib import Path
 
 from parity.comparison import Drift
 from parity.files import write_atomically
-from parity.noise import C, Floor, Floors
+from parity.noise import C, Floors
 from parity.verdict import excess
 
 ULP = "one ULP, fresh draw"
@@ -61,15 +61,11 @@ class Calibration:
         return {cause: max(parts.get(cause, 0.0) for parts in self.by_stage.values()) for cause in causes}
 
 
-def _over(figure: float, floor: float) -> float:
-    return 0.0 if not figure else figure / floor if floor else float("inf")
-
-
 def calibrate(
     variant: str,
     drifts: Mapping[str, Mapping[str, Drift]],
     floors: Floors,
-    fresh: Iterable[Mapping[str, Floor]] = (),
+    fresh: Iterable[Mapping[str, Drift]] = (),
     c: float = C,
 ) -> Calibration:
     """Hold drifts (cause -> tensor -> figures) and fresh one-ULP draws (tensor -> figures) against stored floors."""
@@ -79,7 +75,7 @@ def calibrate(
         for cause, parts in drifts.items()
     }
     moved = {cause: sum(value > 0 for value in parts.values()) for cause, parts in found.items()}
-    again = [(key, _floor_ratio(floor, floors[key])) for part in draws for key, floor in part.items() if key in floors]
+    again = [(key, excess(drift, floors[key])) for part in draws for key, drift in part.items() if key in floors]
     if again:
         found[ULP] = {}
         for key, value in again:
@@ -109,14 +105,6 @@ def calibrate(
 
 def _name(key: str) -> str:
     return key.partition("@")[0]
-
-
-def _floor_ratio(fresh: Floor, floor: Floor) -> float:
-    """A fresh draw over the stored floor, figure by figure; for exact tensors only flips count."""
-    exact = not floor.max_abs and floor.differing
-    if exact:
-        return _over(fresh.differing, floor.differing)
-    return max(_over(fresh.rel_l2, floor.rel_l2), _over(fresh.max_abs, floor.max_abs))
 
 
 def write_calibration(path: Path, found: Iterable[Calibration], evidence: Mapping[str, object]) -> None:

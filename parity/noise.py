@@ -9,7 +9,7 @@ does in a run. Method and the choice of the factor c: docs/adr/0001-noise-floor.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,14 +63,22 @@ def widen(floors: Floors, name: str, drift: Drift, by: str = "") -> None:
     floors[name] = floors[name].joined(seen) if name in floors else seen
 
 
-def isolated_floor(replay: Replay, stage: str, inputs: Mapping[str, Tensor], draws: Iterable[int]) -> Floors:
-    """The floor of each output of one stage: replays on perturbed `inputs` against one on `inputs` themselves."""
-    floors: Floors = {}
+def isolated_drifts(
+    replay: Replay, stage: str, inputs: Mapping[str, Tensor], draws: Iterable[int]
+) -> Iterator[tuple[str, Drift]]:
+    """Each output of one stage, by `stage/name`: replays on perturbed `inputs` against one on `inputs` themselves."""
     reference = replay(stage, dict(inputs))
     for draw in draws:
         found = replay(stage, perturbed(inputs, draw))
         for name in found:
-            widen(floors, f"{stage}/{name}", compare_stage(stage, reference, found, name))
+            yield f"{stage}/{name}", compare_stage(stage, reference, found, name)
+
+
+def isolated_floor(replay: Replay, stage: str, inputs: Mapping[str, Tensor], draws: Iterable[int]) -> Floors:
+    """The floor of each output of one stage under one-ULP draws."""
+    floors: Floors = {}
+    for name, drift in isolated_drifts(replay, stage, inputs, draws):
+        widen(floors, name, drift)
     return floors
 
 

@@ -31,7 +31,7 @@ from parity.discrete import compare_named, compare_stage
 from parity.draws import drawn, record_draws
 from parity.environment import fix_numerics
 from parity.files import ROOT
-from parity.noise import Floors, chained_floor, isolated_floor, widen
+from parity.noise import Floors, chained_floor, isolated_drifts, isolated_floor, widen
 from parity.observer import Observation
 from parity.perturb import perturbed_batch
 from parity.pipelines import PIPELINES
@@ -253,6 +253,18 @@ def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -
     inputs = inputs_of(spec, pipeline_of(spec).by_name[stage], world)
     with _economical(spec):
         return isolated_floor(partial(replay, spec, "legacy"), stage, inputs, draws)
+
+
+def fresh_draws(spec: RunSpec, reference: Path, draws: range) -> list[dict[str, Drift]]:
+    """Legacy's isolated stages under one-ULP draws: for each draw the figures of every output."""
+    world, found = recorded_world(spec, load_trace(reference)), [dict[str, Drift]() for _ in draws]
+    with _economical(spec):
+        for stage in pipeline_of(spec).stages:
+            if stage.isolated and stage.inputs:
+                inputs, legacy = inputs_of(spec, stage, world), partial(replay, spec, "legacy")
+                for one, draw in zip(found, draws, strict=True):
+                    one |= isolated_drifts(legacy, stage.name, inputs, [draw])
+    return found
 
 
 def measure_chained(spec: RunSpec, reference: Path, draws: range) -> Floors:
