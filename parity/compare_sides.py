@@ -158,7 +158,8 @@ def _matching_findings(matching: Matching, partial: bool) -> list[Finding]:
 def _unclear(found: Ambiguity) -> str:
     one, other = (list(dict.fromkeys(map(spoken_of, names))) for names in (found.reference, found.candidate))
     if len(one) == len(other) == 1:
-        return f'{one[0]} may be {other[0]}, by its shape alone; the line "{one[0]}": "{other[0]}" of --map pairs them'
+        line = f'"{one[0]}": "{other[0]}"'
+        return f"{one[0]} and {other[0]} share their shape, which is no proof; the line {line} of --map pairs them"
     return f"{_listed(one)} may each be any of {_listed(other)} by their shapes; lines of --map must say which"
 
 
@@ -204,8 +205,8 @@ def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching
         return (
             f"Cannot tell: {differ} of {all_} tensors differ with no floor to hold them against, first {where}{size}."
         )
-    left = len(matching.only_reference) + len(matching.only_candidate)
-    if doubt := [finding.name for finding in findings if finding.verdict is Verdict.MISSING]:
+    left = len(matching.only_reference) + len(matching.only_candidate) + len(matching.left_out)
+    if doubt := dict.fromkeys(finding.name for finding in findings if finding.verdict is Verdict.MISSING):
         return f"Cannot tell: what was matched agrees ({all_} tensors), but not all was matched ({', '.join(doubt)})."
     scope = f"; {left} tensors of one side only were left out as asked" if left else ""
     if same == all_:

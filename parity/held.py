@@ -10,10 +10,12 @@ from parity.schema import Row
 from parity.verdict import excess
 
 
+_SHARED = ({item.name for item in fields(Drift)} & {item.name for item in fields(Row)}) - {"slices"}
+
+
 def drift_of(row: Row) -> Drift:
     """The figures of a row as they were measured."""
-    shared = {item.name for item in fields(Drift)} & {item.name for item in fields(Row)}
-    figures = {name: getattr(row, name) for name in shared - {"slices"}}
+    figures = {name: getattr(row, name) for name in _SHARED}
     index = None if row.worst_index is None else tuple(row.worst_index)
     return Drift(**{**figures, "shape": tuple(row.shape), "worst_index": index})
 

@@ -158,5 +158,6 @@ def _groups(entries: Iterable[Entry]) -> dict[tuple[object, ...], list[str]]:
 
 
 def _ambiguous(left: Sequence[Entry], right: Sequence[Entry]) -> list[Ambiguity]:
-    ours, theirs = _groups(left), _groups(right)
+    # every weight has a step count of no shape: that such numbers could be one another goes without saying
+    ours, theirs = (_groups(e for e in side if e.kind != "update" or e.shape) for side in (left, right))
     return [Ambiguity(tuple(names), tuple(theirs[key])) for key, names in ours.items() if key in theirs]

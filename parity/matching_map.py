@@ -51,17 +51,19 @@ def manual(names: Names, reference: Sequence[Entry], candidate: Sequence[Entry])
 
 
 def _tensors(names: Names, reference: Sequence[Entry], candidate: Sequence[Entry]) -> dict[str, str | None]:
-    """Lines that name tensors; the first that fits one counts, and each must fit."""
+    """Lines that name tensors, in every step unless they name one; the first that fits counts."""
     ours, theirs = [entry.name for entry in reference], {entry.name for entry in candidate}
     found: dict[str, str | None] = {}
     for pattern, target in names.items():
-        hits = [name for name in ours if _fits(pattern, name)]
+        hits = [name for name in ours if _fits(pattern, name) or _fits(pattern, name.partition("@")[0])]
         if not hits:
             raise ValueError(f"map of names: the reference has no {pattern!r}; {_nearest(pattern, ours)}")
         goals = {name: None if target is None else _goal(pattern, target, name) for name in hits}
-        if lost := [goal for goal in goals.values() if goal is not None and goal not in theirs]:
-            raise ValueError(f"map of names: the candidate has no {lost[0]!r}; {_nearest(lost[0], theirs)}")
-        found = goals | found
+        met = {name: goal for name, goal in goals.items() if goal is None or goal in theirs}
+        if not met:
+            lost = str(goals[hits[0]])
+            raise ValueError(f"map of names: the candidate has no {lost!r}; {_nearest(lost, theirs)}")
+        found = met | found
     return found
 
 
@@ -146,8 +148,9 @@ def _inside(pattern: str, thing: str) -> bool:
 def _goal(pattern: str, target: str, name: str) -> str:
     if "*" not in pattern:
         return target + name[len(pattern) :]
+    name, at, step = (name, "", "") if fnmatch.fnmatchcase(name, pattern) else name.partition("@")
     before, _, after = pattern.partition("*")
-    return target.replace("*", name[len(before) : len(name) - len(after)])
+    return target.replace("*", name[len(before) : len(name) - len(after)]) + at + step
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -92,6 +92,21 @@ def test_one_line_speaks_for_all_that_was_recorded_of_a_weight_or_below_a_module
     assert passes(match(ours, theirs, starred)) == found, "the longest line that fits counts"
 
 
+def test_a_line_that_names_a_tensor_speaks_for_all_steps_unless_it_names_one():
+    ours = [other(name, "loss", ()) for name in ("losses/a", "losses/a@1", "losses/ab")]
+    theirs = [other(name, "loss", ()) for name in ("losses/x", "losses/x@1", "losses/xb")]
+    assert list(passes(match(ours, theirs, {"losses/a": "losses/x"}))) == ["losses/a", "losses/a@1"]
+    assert list(passes(match(ours, theirs, {"losses/a@1": "losses/x@1"}))) == ["losses/a@1"]
+    assert len(passes(match(ours, theirs, {"losses/a*": "losses/x*"}))) == 3
+    assert passes(match(ours, theirs, {"*/a": "*/x"}))["losses/a@1"][0] == "losses/x@1"
+
+
+def test_a_count_of_steps_may_be_any_and_is_not_listed_as_such():
+    ours, theirs = ([other(f"adam/step/{name}", "update", ())] for name in "ab")
+    found = match(ours, theirs)
+    assert (found.only_reference, found.only_candidate, found.ambiguous) == (["adam/step/a"], ["adam/step/b"], [])
+
+
 def test_a_line_may_give_no_counterpart():
     ours, theirs = recorded("m.P"), recorded("m.P")
     found = match(ours, theirs, {"m.P": None})
