@@ -9,7 +9,6 @@ from parity.noise import Floor
 from parity.schema import Row
 from parity.verdict import excess
 
-
 _SHARED = ({item.name for item in fields(Drift)} & {item.name for item in fields(Row)}) - {"slices"}
 
 
