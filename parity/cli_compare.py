@@ -21,7 +21,7 @@ def compare(
     floors: Annotated[
         Path | None, typer.Option(help="stored noise floors (parity floor, or an earlier --keep)")
     ] = None,
-    noise: Annotated[list[str] | None, typer.Option(help="harmless repetition of the reference; repeatable")] = None,
+    noise: Annotated[list[str] | None, typer.Option(help="harmless repetition of the reference; give several")] = None,
     keep: Annotated[Path | None, typer.Option(help="store the floors that --noise shows there")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="list what one side lacks, do not judge it")] = False,
     batch: Annotated[str, typer.Option(help="of a subject")] = "carphone_0040",
@@ -42,23 +42,28 @@ def compare(
 
     console = Console(stderr=True)
     one, other = (load_side(text, batch=batch, steps=steps, console=console) for text in (reference, candidate))
+    if moved := [text for text, side in ((reference, one), (candidate, other)) if side.manifest["about"].get("ulp")]:
+        raise ValueError(f"{moved[0]} was recorded with ulp=: it is noise for --noise, no side to compare")
     known: Floors = {}
-    sources: list[str] = []
+    sources, count = list[str](), 0
     if floors:
-        stored, _ = read_floors(floors)
+        stored, evidence = read_floors(floors)
         known |= stored.get("chained") or next(iter(stored.values()), {})
         sources.append(str(floors))
+        count += int(str(evidence.get("noise runs", 0)))
     if noise:
         runs = [load_side(text, batch=batch, steps=steps, console=console) for text in noise]
-        known |= floors_of(one, runs)
-        sources.append(f"{len(runs)} repetitions of the reference")
+        known = floors_of(one, runs, known)
+        sources.append(f"{len(runs)} repetition{'s' * (len(runs) > 1)} of the reference")
+        count += len(runs)
     if keep:
-        write_floors(keep, {"chained": known}, {"source": "; ".join(sources), "reference": reference})
+        facts = {"source": "; ".join(sources), "reference": reference, "noise runs": count}
+        write_floors(keep, {"chained": known}, facts)
     terms = Terms(
         names=read_map(names) if names else {},
         floors=known,
         floor_source="; ".join(sources) or "none given: what is not the same bytes cannot be judged",
-        noise_runs=len(noise or ()),
+        noise_runs=count,
         partial=partial,
         command=command_line(),
     )

@@ -16,7 +16,9 @@ def reproduce(
     subject: Annotated[str, typer.Option(help="legacy, modern, both, or module:function of your own")] = "both",
     pipeline: Annotated[str, typer.Option(help="coarse, detail or both")] = "both",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
-    cells: Annotated[str | None, typer.Option(help="comma-separated ids of cells (default all)")] = None,
+    cells: Annotated[
+        str | None, typer.Option(help="comma-separated ids of cells (default all); help lists them")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="updates (default 2)")] = None,
     raster: Annotated[int, typer.Option(help="rows = columns of the pictures, a multiple of 32 (full: 224)")] = 64,
     jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 2,
@@ -32,9 +34,12 @@ def reproduce(
     from parity.reproduce.engine import Engine, Processes
     from parity.reproduce.session import Request, publish
     from parity.reproduce.session import reproduce as run
-    from parity.reproduce.terminal import print_matrix
+    from parity.reproduce.terminal import print_cells, print_matrix
 
     request = Request(subject=subject, pipeline=pipeline, device=device, cells=cells, steps=steps, raster=raster)
+    if cells == "help":
+        print_cells(request, Console())
+        raise typer.Exit
     perform = connected(cluster) if cluster else Processes()
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or a job's time limit would leave its processes behind

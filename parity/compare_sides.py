@@ -10,7 +10,8 @@ from typing import Any
 
 from parity.compare_structure import compare_settings
 from parity.comparison import Drift
-from parity.matching import Match, Matching, Pass, match
+from parity.matching import Ambiguity, Match, Matching, Pass, match
+from parity.matching_map import Names, spoken_of
 from parity.noise import C, Floors, widen
 from parity.recording import Recording
 from parity.rows import allowance, figures_of
@@ -30,10 +31,11 @@ class Terms:
     """How two recordings are held against one another.
 
     names: reference name -> candidate name, see `matching.read_map`. floors: reference name -> measured noise floor.
-    floor_source: where those come from. partial: what only one side holds is listed, not judged.
+    floor_source: where those come from. noise_runs: how many repetitions made them, 0 unknown. partial: what only one
+    side holds is listed, not judged.
     """
 
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Names = field(default_factory=dict)
     floors: Floors = field(default_factory=dict)
     floor_source: str = "none given"
     noise_runs: int = 0
@@ -41,9 +43,9 @@ class Terms:
     command: str = ""
 
 
-def floors_of(reference: Recording, runs: Sequence[Recording]) -> Floors:
-    """The noise floor that harmless repetitions of the reference show: the largest drift of each tensor."""
-    floors: Floors = {}
+def floors_of(reference: Recording, runs: Sequence[Recording], known: Floors | None = None) -> Floors:
+    """The noise floor that harmless repetitions of the reference show: the largest drift of each tensor, or `known`."""
+    floors: Floors = dict(known or {})
     for run in runs:
         for name in reference.tensors.keys() & run.tensors.keys():
             value = stored_tensor(run.tensors[name])
@@ -65,7 +67,7 @@ def compare_recordings(reference: Recording, candidate: Recording, terms: Terms)
     words = [row.verdict for row in rows] + [finding.verdict for finding in findings]
     first = first_difference(rows)
     results = Results(
-        answer=_answer(rows, findings, matching, first),
+        answer=_answer(rows, findings, matching, first) + _unmatched(matching, terms.partial) + _rests(terms, rows),
         verdict=overall(words),
         exit_code=exit_code(words),
         first_divergence=first.id if first else None,
@@ -149,10 +151,16 @@ def _matching_findings(matching: Matching, partial: bool) -> list[Finding]:
     for side, names in (("reference", matching.only_reference), ("candidate", matching.only_candidate)):
         if names and not partial:
             found.append(Finding(name=f"only in the {side}", verdict=Verdict.MISSING, detail=_listed(names)))
-    for unclear in matching.ambiguous:
-        detail = f"{_listed(unclear.reference)} may each be any of {_listed(unclear.candidate)}; a map must say which"
-        found.append(Finding(name="ambiguous", verdict=Verdict.MISSING, detail=detail))
-    return found
+    details = dict.fromkeys(map(_unclear, matching.ambiguous))  # later steps and moments say the same once more
+    return found + [Finding(name="ambiguous", verdict=Verdict.MISSING, detail=detail) for detail in details]
+
+
+def _unclear(found: Ambiguity) -> str:
+    one, other = (list(dict.fromkeys(map(spoken_of, names))) for names in (found.reference, found.candidate))
+    if len(one) == len(other) == 1:
+        line = f'"{one[0]}": "{other[0]}"'
+        return f"{one[0]} and {other[0]} share their shape, which is no proof; the line {line} of --map pairs them"
+    return f"{_listed(one)} may each be any of {_listed(other)} by their shapes; lines of --map must say which"
 
 
 _PASSES: Mapping[Pass, str] = {"manual": "by the map", "exact": "by equal names", "structural": "by structure"}
@@ -160,6 +168,24 @@ _PASSES: Mapping[Pass, str] = {"manual": "by the map", "exact": "by equal names"
 
 def _matched(matching: Matching) -> Verdict:
     return Verdict.IDENTICAL if matching.matches else Verdict.MISSING
+
+
+def _unmatched(matching: Matching, partial: bool) -> str:
+    """How much was compared with nothing, for the answer; "" where all was, or was left out on purpose."""
+    left = [matching.only_reference, matching.only_candidate]
+    for place, side in enumerate(("reference", "candidate")):
+        left[place] = [*([] if partial else left[place]), *(n for a in matching.ambiguous for n in getattr(a, side))]
+    counts = [len(names) for names in left]
+    return f" Unmatched: {counts[0]} tensors of the reference, {counts[1]} of the candidate." if any(counts) else ""
+
+
+def _rests(terms: Terms, rows: Sequence[Row]) -> str:
+    """What the floor rests on, for the answer: too few runs make drift of what is noise."""
+    if not terms.noise_runs or all(row.bitwise for row in rows):
+        return ""
+    if terms.noise_runs == 1:
+        return " The floor rests on 1 noise recording, which is one draw of chance: more of them may explain more."
+    return f" The floor rests on {terms.noise_runs} noise recordings."
 
 
 def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching, first: Row | None) -> str:
@@ -179,8 +205,8 @@ def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching
         return (
             f"Cannot tell: {differ} of {all_} tensors differ with no floor to hold them against, first {where}{size}."
         )
-    left = len(matching.only_reference) + len(matching.only_candidate)
-    if doubt := [finding.name for finding in findings if finding.verdict is Verdict.MISSING]:
+    left = len(matching.only_reference) + len(matching.only_candidate) + len(matching.left_out)
+    if doubt := dict.fromkeys(finding.name for finding in findings if finding.verdict is Verdict.MISSING):
         return f"Cannot tell: what was matched agrees ({all_} tensors), but not all was matched ({', '.join(doubt)})."
     scope = f"; {left} tensors of one side only were left out as asked" if left else ""
     if same == all_:
@@ -229,6 +255,8 @@ def _skipped(reference: Recording, candidate: Recording, matching: Matching, par
     for side, names in (("reference", matching.only_reference), ("candidate", matching.only_candidate)):
         if names and partial:
             found.append(Skipped(what=_listed(names), why=f"only the {side} has it, and --partial leaves it out"))
+    if matching.left_out:
+        found.append(Skipped(what=_listed(matching.left_out), why="the map gives it no counterpart"))
     for recording in (reference, candidate):
         for note in recording.manifest["structure"].get("not_recorded", ()):
             found.append(Skipped(what=note, why=f"not recorded by {recording.manifest['subject']}"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from parity.matching import OWN, Entry
+from parity.matching_map import OWN, Entry
 from parity.pipelines import PIPELINES, pipeline_of
 from parity.recording import Recording, RecordingMissing, read_recording
 from parity.trace import Trace, is_stored, load_trace

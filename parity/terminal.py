@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parity.report.format import NONE, SYMBOLS, figure, times, tone, value
-from parity.report.tables import describe_scope, is_observer, over_floor, side_checks, tally, worst_by_stage
+from parity.held import over_floor
+from parity.report.format import NONE, SYMBOLS, apart, figure, times, tone
+from parity.report.tables import describe_scope, is_observer, side_checks, tally, worst_by_stage
 from parity.schema import Results, Row
 from parity.verdict import Verdict
 
@@ -112,6 +113,6 @@ def _print_divergence(row: Row, console: Console) -> None:
     console.print(Text("first divergence  ", style="bold").append(row.id, style=_STYLES["differs"]), highlight=False)
     console.print(f"  {row.reason}; relative L2 {figure(row.rel_l2)}, allowed {figure(row.bound)}", highlight=False)
     if row.worst_index is not None:
-        values = f"{value(row.worst_reference)} became {value(row.worst_candidate)}"
+        values = " became ".join(apart(row.worst_reference, row.worst_candidate))
         console.print(f"  worst element {row.worst_index}: {values}", highlight=False, markup=False)
     console.print(f"  repeat: {row.repeat}", highlight=False, markup=False, soft_wrap=True)

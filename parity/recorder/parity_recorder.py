@@ -5,8 +5,6 @@ output (forward hooks; never backward hooks, which change gradients), losses, gr
 random states and the environment, and writes `manifest.json` and `manifest.safetensors`. Afterwards nothing stays
 hooked, and the run computes the same bytes as without it.
 
-    from parity_recorder import Recorder
-
     with Recorder("recordings/old", seed=0, steps=2) as recorder:
         model, optimizer = build()
         recorder.watch(model=model, adam=optimizer)
@@ -15,8 +13,6 @@ hooked, and the run computes the same bytes as without it.
             optimizer.zero_grad(); loss.backward(); optimizer.step()
             if recorder.step():
                 break
-
-Then, where the project is: `python -m parity compare recordings/old recordings/new`.
 
 Names: `model.layer1.conv/out` (second call in a step: `out#2`; part of a tuple or dict: `out.0`), `model/in.0`,
 `losses/photo`, `initial|gradients|buffers/model.layer1.conv.weight`, `adam/parameter|exp_avg|.../model...`; steps after
@@ -34,6 +30,7 @@ import json
 import os
 import platform
 import random
+import re
 import struct
 import sys
 import types
@@ -48,18 +45,11 @@ try:
 except ImportError:
     numpy = None  # type: ignore[assignment]
 
-VERSION = 1
+VERSION = 2
 SCHEMA = 1  # of parity/recording.py
 KINDS = ("initial", "input", "forward", "loss", "gradient", "update", "buffer", "other")
-_NAMES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
-_DTYPES = {  # torch.bfloat16 -> "BF16" and so on
-    getattr(torch, name): name.replace("bfloat", "bf")
-    .replace("float", "f")
-    .replace("int", "i")
-    .replace("ui", "u")
-    .upper()
-    for name in _NAMES.split()
-}
+_CODES = "float64 F64 float32 F32 float16 F16 bfloat16 BF16 int64 I64 int32 I32 int16 I16 int8 I8 uint8 U8 bool BOOL"
+_DTYPES = {getattr(torch, name): code for name, code in re.findall(r"(\w+) (\w+)", _CODES)}
 _VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONHASHSEED", "MKL_CBWR")
 
 
@@ -71,13 +61,14 @@ class Recorder:
     """Records the first `steps` training steps.
 
     Args:
-        folder: where the recording goes; made if missing.
+        folder: where the recording goes; made if missing, refused if it holds one already and `overwrite` is not set.
         seed: if given, python, numpy (where installed), torch and CUDA are seeded on entering.
         steps: how many calls of `step` end the recording.
         name: what is recorded, for the reader ("legacy trainer, commit 1a2b").
         only: shell patterns of module names whose outputs are kept; `("model.encoder", "model.head.*")`.
         keep: kinds of tensors to keep, see KINDS.
         max_bytes: of all tensors together.
+        ulp: number of a draw that moves weights (in `watch`) and positional inputs by one ULP: noise to compare with.
     """
 
     def __init__(
@@ -90,6 +81,8 @@ class Recorder:
         only: Iterable[str] = ("*",),
         keep: Iterable[str] = KINDS,
         max_bytes: int = 8 << 30,
+        ulp: int = 0,
+        overwrite: bool = False,
     ) -> None:
         if steps < 1:
             raise RecorderError(f"steps is {steps!r}; record at least one step")
@@ -97,6 +90,9 @@ class Recorder:
         self.done, self._only, self._keep, self._room = False, tuple(only), frozenset(keep), max_bytes
         if not self._keep <= set(KINDS):
             raise RecorderError(f"keep has unknown kinds; it is {sorted(self._keep)}, known are {KINDS}")
+        if (self.folder / "manifest.json").exists() and not overwrite:
+            raise RecorderError(f"{self.folder} holds a recording; take another folder or overwrite=True")
+        self.ulp, self._draws = ulp, itertools.count(1000003 * ulp)
         self._now, self._entered = 0, False
         self._tensors: dict[str, torch.Tensor] = {}
         self._extras: dict[str, torch.Tensor] = {}
@@ -122,11 +118,7 @@ class Recorder:
             self._write()
 
     def watch(self, **things: torch.nn.Module | torch.optim.Optimizer) -> None:
-        """Hook modules and optimizers, each under the name that it is given.
-
-        Raises:
-            RecorderError: outside the `with` block, for a name given twice, or for anything else than those two.
-        """
+        """Hook modules and optimizers under these names; RecorderError for anything else, and outside of the block."""
         if not self._entered or self.done:
             raise RecorderError("watch() belongs inside the with block, before the last step")
         for name, thing in things.items():
@@ -146,11 +138,7 @@ class Recorder:
         return tensor
 
     def tensor(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Record any other tensor, such as the batch, as `stage/name`, and return it unchanged.
-
-        Raises:
-            RecorderError: a name without a stage.
-        """
+        """Record any other tensor as `stage/name` (else RecorderError), such as the batch, and return it unchanged."""
         if "/" not in name:
             raise RecorderError(f"{name!r}: name it stage/tensor, such as batch/image")
         self._put("other", name, tensor)
@@ -172,6 +160,8 @@ class Recorder:
 
     def _watch_module(self, root: str, module: torch.nn.Module) -> None:
         for name, parameter in module.named_parameters():
+            if self.ulp and id(parameter) not in self._names:  # one that is shared moves once
+                parameter.data.copy_(_moved(parameter.data, next(self._draws)))
             full = self._names.setdefault(id(parameter), f"{root}.{name}")
             self._put("initial", f"initial/{full}", parameter)
         for name, child in module.named_modules():
@@ -183,9 +173,12 @@ class Recorder:
                 self._undo.append(child.register_forward_hook(functools.partial(self._called, full)).remove)
         self._undo.append(module.register_forward_pre_hook(functools.partial(self._given, root)).remove)
 
-    def _given(self, root: str, module: torch.nn.Module, inputs: Any) -> None:
+    def _given(self, root: str, module: torch.nn.Module, inputs: Any) -> Any:
+        if self.ulp:
+            inputs = tuple(_moved(x, next(self._draws)) if isinstance(x, torch.Tensor) else x for x in inputs)
         for name, tensor in _leaves(inputs):
             self._put("input", f"{root}/in{name}", tensor, module)
+        return inputs if self.ulp else None
 
     def _called(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         self._structure["training"].setdefault(name, module.training)
@@ -287,7 +280,7 @@ class Recorder:
             "structure": self._structure,
             "draws": [],
             "environment": environment(),
-            "about": {"recorder": VERSION, "seed": self.seed, "steps": self._now},
+            "about": {"recorder": VERSION, "seed": self.seed, "steps": self._now, "ulp": self.ulp},
             "safetensors": {"sha256": digest, "bytes": size},
         }
         _replace(self.folder / "manifest.json", [json.dumps(manifest, indent=1).encode() + b"\n"])
@@ -295,11 +288,7 @@ class Recorder:
 
 
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor]) -> tuple[int, str]:
-    """Write tensors in the safetensors format: length of the header, header in JSON, raw little-endian bytes.
-
-    Returns:
-        Size in bytes and SHA-256 of the file.
-    """
+    """Write length of the header, header in JSON, raw little-endian bytes; returns the file's size and SHA-256."""
     if sys.byteorder != "little":
         raise RecorderError("this machine is big-endian; safetensors holds little-endian bytes")
     # The largest elements first keeps every tensor aligned for readers that map the file.
@@ -372,6 +361,17 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     elif isinstance(value, (dict, tuple, list)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _leaves(item, f"{name}.{key}")
+
+
+def _moved(tensor: torch.Tensor, seed: int) -> torch.Tensor:
+    """Each float element moved by -1, 0 or +1 unit in the last place (2 just below a power of two); 0 stays 0."""
+    if not tensor.is_floating_point():
+        return tensor
+    draw = torch.randint(-1, 2, tuple(tensor.shape), generator=torch.Generator().manual_seed(seed))
+    factor = (
+        1 + 0.75 * torch.finfo(tensor.dtype).eps * draw.to(tensor.device).double()
+    )  # 0.75 to 1.5 units: rounds to 1
+    return (tensor.double() * factor).to(tensor.dtype)
 
 
 def _raw(tensor: torch.Tensor) -> bytes:

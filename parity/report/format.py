@@ -51,6 +51,15 @@ def value(number: float | None) -> str:
     return NONE if number is None else f"{number:.7g}"
 
 
+def apart(one: float | None, other: float | None) -> tuple[str, str]:
+    """Two values with 7 significant digits, or as many as it takes to tell them apart; float64 never needs over 17."""
+    found = (value(one), value(other))
+    if one is None or other is None or one == other or found[0] != found[1]:
+        return found
+    pairs = [(f"{one:.{digits}g}", f"{other:.{digits}g}") for digits in (9, 12, 17)]
+    return next(pair for pair in pairs if pair[0] != pair[1] or pair is pairs[-1])
+
+
 def either(found: float | str | None) -> str:
     """A figure or words."""
     return found if isinstance(found, str) else figure(found)

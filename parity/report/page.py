@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from parity import ledger
 from parity.draws.record import USES
+from parity.held import over_floor
 from parity.report import charts, format, tables
+from parity.schema import Row
 
 _FORMATS = ("either", "figure", "quantity", "seconds", "slug", "times", "tone", "value")
 _NUMBER = re.compile(r"(\d[\d.]*e-\d+)")
@@ -46,12 +48,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(format, name) for name in _FORMATS})
-    environment.filters.update(unbroken=_unbroken, over_floor=tables.over_floor, describe_scope=tables.describe_scope)
+    environment.filters.update(unbroken=_unbroken, over_floor=over_floor, apart=_apart)
+    environment.filters.update(describe_scope=tables.describe_scope)
     environment.filters["draw_text"] = ledger.describe
     environment.globals.update(
         uses=USES, symbols=format.SYMBOLS, tally_bar=charts.tally_bar, columns=list(tables.UPDATE_COLUMNS)
     )
     return environment
+
+
+def _apart(row: Row) -> tuple[str, str]:
+    """The two values of a row's worst element."""
+    return format.apart(row.worst_reference, row.worst_candidate)
 
 
 def _unbroken(text: str) -> Markup:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parity.held import over_floor
 from parity.schema import Finding, Results, Row, StageSummary
 from parity.verdict import Verdict, worst
 
@@ -23,15 +23,6 @@ LOSS_STAGES = ("losses", "d_losses", "g_losses")
 _SEVERITY = {word: rank for rank, word in enumerate(Verdict)}
 _OBSERVER = re.compile(r"(?P<variant>.+?): observer, (?P<subject>\w+): (?P<kind>.+)")
 _MODULE = re.compile(r".+?\.layers\.\d+|[^.]+\.[^.]+|[^.]+")
-
-
-def over_floor(row: Row) -> float | None:
-    """rel_l2 in units of its noise floor; infinite where the floor is zero, None where there is no floor."""
-    if row.rel_l2 is None or row.floor is None:
-        return None
-    if row.floor:
-        return row.rel_l2 / row.floor
-    return math.inf if row.rel_l2 else 0.0
 
 
 def severity(row: Row) -> tuple[int, float, float]:

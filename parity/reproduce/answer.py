@@ -38,9 +38,13 @@ def answer(
     """
     parts = [f"{name} as shipped: {_shipped(cells)}."]
     repeats = [cell for cell in cells if _is_shipped_again(cell)]
-    if text := _causes(ranked, stays=bool(repeats) and worst(cell.word for cell in repeats) is Word.BITWISE):
+    same = bool(ranked) and only_noise(cells)
+    if same:
+        causes = _list([share.cause for share in ranked])
+        parts.append(f"All that varied, measured one by one, stayed within the noise floor ({causes}): no ranking.")
+    elif text := _causes(ranked, stays=bool(repeats) and worst(cell.word for cell in repeats) is Word.BITWISE):
         parts.append(text)
-    if ranked and (missed := {name: part for name, part in (explained or {}).items() if part < _MISSED}):
+    if ranked and not same and (missed := {name: part for name, part in (explained or {}).items() if part < _MISSED}):
         least = min(missed, key=missed.__getitem__)
         parts.append(
             f"They do not explain the runs as shipped: in {QUANTITY_NAMES[least]} the drawn causes add up to only "
@@ -49,6 +53,11 @@ def answer(
     if text := _seeded(cells):
         parts.append(text)
     return " ".join(parts)
+
+
+def only_noise(cells: Iterable[Judged]) -> bool:
+    """Whether no cause moved anything beyond the noise floor; the shares of such causes are shares of rounding."""
+    return Word.MOVED not in {cell.word for cell in cells if cell.cause}
 
 
 def recipe(cells: Iterable[Judged], ranked: Iterable[Share]) -> list[str]:

@@ -16,6 +16,7 @@ from fixtures.clip_tree import clip_tree
 from parity.environment import fingerprint
 from parity.reproduce import chance, numerics
 from parity.reproduce.evidence import NOTE, NOTEBOOK, compiled_graphs
+from parity.reproduce.own import is_own, noticed, said, sources
 from parity.reproduce.place import Place
 from parity.reproduce.run import Run, load_run
 from parity.reproduce.watch import Watch
@@ -41,11 +42,21 @@ def training_of(run: Run) -> Training:
 
 
 def perform(run: Run, place: Place, watch: Watch) -> None:
-    """Everything a run does in this process."""
+    """Everything a run does in this process; a subject of your own leaves what it looked at and where its code is."""
     NOTEBOOK.clear()
     numerics.apply(run)
     with chance.generators(run), numerics.listing(run):
-        training_of(run)(run, place, watch)
+        training = training_of(run)
+        if not is_own(run.subject):
+            training(run, place, watch)
+            return
+        before = sources()  # at once: the file may be edited while a long training runs
+        shown, read = noticed(run)
+        try:
+            training(shown, place, watch)
+        finally:
+            NOTEBOOK.facts["read"] = sorted(read)
+            watch.notes["sources"] = sources() | before
 
 
 def main(job: Path) -> None:
@@ -56,13 +67,14 @@ def main(job: Path) -> None:
     place = Place(Path(document["shared"]), Path(document["scratch"]))
     clip_tree(place.clips)
     place.scratch.mkdir(parents=True, exist_ok=True)
+    sys.path += [folder for folder in document.get("path", ()) if folder not in sys.path]
     watch, start = Watch(reference, keep=document["keep"]), time.perf_counter()
     try:
         perform(run, place, watch)
     except Exception as error:  # whatever the subject raises is what is to be reported
-        watch.notes["error"] = f"{type(error).__name__}: {error}"
+        watch.notes["error"] = said(error)
     watch.notes |= {
-        NOTE: NOTEBOOK.written() | {"graphs": compiled_graphs()},
+        NOTE: NOTEBOOK.written() | {"graphs": compiled_graphs(), "steps": watch.steps()},
         "wall": time.perf_counter() - start,
         "cpu": sum(os.times()[:4]),
         "environment": fingerprint(),

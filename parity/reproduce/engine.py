@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from parity.environment import platform_key
 from parity.files import CACHE, ROOT, tree_digest, write_atomically
 from parity.reproduce.cell import Cell
+from parity.reproduce.evidence import NOTE
+from parity.reproduce.own import is_own, unchanged
 from parity.reproduce.run import Run
 from parity.reproduce.watch import RESULT, TENSORS
 from parity.sources import closure
@@ -82,6 +84,11 @@ def command(job: Path, run: Run) -> list[str]:
         return [sys.executable, *module]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={run.clips}"]
     return [sys.executable, *torchrun, *module]
+
+
+def importable() -> list[str]:
+    """Folders from which a subject of your own may be imported here, the current one among them, as absolute paths."""
+    return [str(Path(folder).resolve()) for folder in ("", *os.environ.get("PYTHONPATH", "").split(os.pathsep))]
 
 
 def environment(run: Run) -> dict[str, str]:
@@ -155,18 +162,23 @@ class Engine:
         reference = self._folder(against.runs[-1], "") if against else None
         if against and "error" in found[against.id].get("notes", {}):
             return _failed(f"its reference, {against.id!r}, failed: {found[against.id]['notes']['error']}")
-        result: dict[str, Any] = {}
-        for index, run in enumerate(cell.runs):
-            last = index == len(cell.runs) - 1
-            out = self._folder(run, "" if last and keep else cell.id)
-            whole = (out / RESULT).exists() and (not (last and keep) or (out / TENSORS).exists())
-            if not (self.resume and whole):
-                result = self._fresh(cell, run, out, reference if last else None, keep=last and keep)
-            else:
-                result = json.loads((out / RESULT).read_text())
-            if "error" in result["notes"]:
-                return result
-        return result
+        outs = [self._folder(run, cell.id) for run in cell.runs]
+        if keep:
+            outs[-1] = self._folder(cell.runs[-1], "")
+        if self.resume and (against is None or found[against.id].get("kept")):
+            stored = [_stored(run, out) for run, out in zip(cell.runs, outs, strict=True)]
+            whole = [result for result in stored if result]
+            if len(whole) == len(stored) and (not keep or (outs[-1] / TENSORS).exists()):
+                return _joined(whole) | {"kept": True}
+        results: list[dict[str, Any]] = []
+        for run, out in zip(cell.runs, outs, strict=True):
+            last = run is cell.runs[-1]
+            results.append(self._fresh(cell, run, out, reference if last else None, keep=last and keep))
+            if "error" in results[-1]["notes"]:
+                break
+        if against and (edited := _edited(results[-1], found[against.id])):
+            return _failed(f"{edited} changed after the reference, {against.id!r}, had run; run both again")
+        return _joined(results)
 
     def _fresh(self, cell: Cell, run: Run, out: Path, reference: Path | None, *, keep: bool) -> dict[str, Any]:
         shutil.rmtree(out, ignore_errors=True)
@@ -181,6 +193,7 @@ class Engine:
             "keep": keep,
             "shared": str(self.folder / "shared" / _shared()),
             "scratch": str(scratch),
+            "path": importable(),
         }
         write_atomically(job, json.dumps(document).encode())
         try:
@@ -216,6 +229,25 @@ def _salt(run: Run) -> str:
         files = closure(modules) | ({ROOT / "legacy"} if run.subject == "legacy" else set())
         _SALTS[key] = tree_digest(sorted(files)) + platform_key()
     return _SALTS[key]
+
+
+def _stored(run: Run, out: Path) -> dict[str, Any] | None:
+    """A result of the same sources, if one was kept; those of your own subject are looked up file by file."""
+    if not (out / RESULT).exists():
+        return None
+    result: dict[str, Any] = json.loads((out / RESULT).read_text())
+    return result if not is_own(run.subject) or unchanged(result["notes"].get("sources")) else None
+
+
+def _edited(result: Found, reference: Found) -> str:
+    """A source file that is not what it was when the reference read it, or ""."""
+    now, before = (part["notes"].get("sources", {}) for part in (result, reference))
+    return next((name for name in now if before.get(name, now[name]) != now[name]), "")
+
+
+def _joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last run's result, with the updates of those that were interrupted before it."""
+    return results[-1] | {"interrupted": [part["notes"].get(NOTE, {}).get("steps", {}) for part in results[:-1]]}
 
 
 def _failed(message: str) -> dict[str, Any]:

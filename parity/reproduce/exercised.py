@@ -7,6 +7,7 @@ from typing import Any
 
 from parity.reproduce.evidence import LEDGER, NOTE
 from parity.reproduce.operations import RACERS
+from parity.reproduce.own import HONOURED
 from parity.reproduce.run import GENERATORS, SITES
 
 Result = Mapping[str, Any]
@@ -26,8 +27,16 @@ def unexercised(result: Result, reference: Result) -> str:
     changed = {field for field in run if run[field] != other[field]}
     if run["seeds"] and not run["deterministic"]:
         changed.add("deterministic")  # a repetition of such a run proves as little
-    found = [_RULES[field](result, reference) for field in sorted(changed & set(_RULES))]
+    found = [_reached(field, result, reference) for field in sorted(changed & (HONOURED | set(_RULES)))]
     return "; ".join(dict.fromkeys(found)) if found and all(found) else ""
+
+
+def _reached(field: str, result: Result, reference: Result) -> str:
+    """Why the switch `field` proves nothing; a subject of your own must at least have looked at it."""
+    read = result["notes"][NOTE].get("read")
+    if read is not None and field in HONOURED and field not in read:
+        return f"the subject never reads run.{field}"
+    return _RULES[field](result, reference) if field in _RULES else ""
 
 
 def _unseeded(name: str, result: Result, before: Mapping[str, Any]) -> str:
@@ -68,6 +77,24 @@ def _libraries(result: Result, reference: Result) -> str:
     return "a matrix product, a convolution, an exponential and a sum have the same bytes with and without it here"
 
 
+def _resumed(result: Result, _: Result) -> str:
+    """A continued run goes on where it stopped, and stopped before; one that begins anew is no resume."""
+    noted = result["notes"][NOTE]
+    run, steps = noted["run"], noted.get("steps")
+    if not steps or not run["resumed"]:
+        return ""
+    if steps["first"] is None or steps["first"] < run["stop"]:
+        began = "shows no update" if steps["first"] is None else f"begins at update {steps['first']}"
+        return f"the continued run {began}, not at update {run['stop']}, where it was interrupted"
+    if "read" not in noted:
+        return ""  # the forks' own loops may make one update more before they stop
+    made = [part["made"] for part in result["interrupted"]]
+    if made != [run["stop"]]:
+        return f"the run to be interrupted after {run['stop']} of {run['steps']} updates made {made[0]}"
+    left = run["steps"] - run["stop"]
+    return "" if steps["made"] == left else f"the continued run makes {steps['made']} updates, {left} were left"
+
+
 def _race(result: Result, reference: Result) -> str:
     if reference["notes"].get(RACERS) == 0:
         return "the one kernel that races on a CPU, an accumulating index_put_, is never called"
@@ -85,6 +112,7 @@ _RULES: Mapping[str, Callable[[Result, Result], str]] = {
         "" if result["notes"][NOTE].get("listings") else "no folder of several files is listed"
     ),
     "channels_last": lambda result, _: "" if result["notes"][NOTE].get("layout") else "no weight has another layout",
+    **dict.fromkeys(("stop", "resumed"), _resumed),
     "compiled": lambda result, _: "" if result["notes"][NOTE].get("graphs") else "nothing was compiled",
     **dict.fromkeys(_LIBRARIES, _libraries),
 }

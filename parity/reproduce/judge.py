@@ -9,6 +9,7 @@ from typing import Any
 from parity.comparison import Drift
 from parity.noise import C, Floors, widen
 from parity.reproduce.cell import DATA, FLOOR, KERNELS, UPDATE, Cell
+from parity.reproduce.evidence import NOTE as EVIDENCE
 from parity.reproduce.exercised import unexercised
 from parity.reproduce.operations import NOTE, first_moved
 from parity.reproduce.place import COMPANY
@@ -66,11 +67,16 @@ def noise_floors(cells: Iterable[Cell], found: Mapping[str, Result]) -> dict[str
     """Reference -> tensor -> the largest figures of the one-ULP runs against it."""
     floors: dict[str, Floors] = {}
     for cell in cells:
-        if cell.group == FLOOR and cell.id in found:
+        if cell.group == FLOOR and cell.id in found and not _still(found[cell.id]):
             floor = floors.setdefault(cell.against, {})
             for key, figures in found[cell.id]["drifts"].items():
                 widen(floor, key, _drift(figures))
     return floors
+
+
+def _still(result: Result) -> bool:
+    """Whether a one-ULP run moved nothing because the subject never looks: that is no floor, not one of zero."""
+    return "ulp" not in result["notes"].get(EVIDENCE, {}).get("read", ["ulp"])
 
 
 def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Floors) -> Judged:

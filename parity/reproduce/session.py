@@ -105,7 +105,7 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
         ValueError: an unknown subject, pipeline, cell or device.
     """
     plan = planned(request)
-    start, found = time.perf_counter(), list[SubjectResults]()
+    start, found, kept = time.perf_counter(), list[SubjectResults](), list[str]()
     with counting(console, TimeRemainingColumn()) as bar:
         task = bar.add_task("cells", total=sum(bool(cell.runs) for _, part in plan for cell in part))
         for run, part in plan:
@@ -113,12 +113,15 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
 
             def done(cell: Cell, result: Mapping[str, Any], name: str = name) -> None:
                 bar.advance(task)
-                state = result["notes"].get("error", "done")
+                state = result["notes"].get("error", "kept" if result.get("kept") else "done")
+                kept.extend([cell.id] * bool(result.get("kept")))
                 bar.update(task, description=f"{name}: {cell.id}")
                 if not console.is_terminal:
                     console.print(f"{name}: {cell.id}: {state}"[:300], soft_wrap=True, markup=False)
 
             found.append(assemble(run, part, engine.run(part, done)))
+    if kept:
+        console.print(f"{len(kept)} cells kept from an earlier run of the same sources, not run again", soft_wrap=True)
     return Matrix(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=command,

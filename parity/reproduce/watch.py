@@ -31,6 +31,7 @@ class Watch:
 
     reference: folder of a run that kept its tensors; each tensor is compared with its namesake there.
     keep: keep all tensors for later runs to be compared with. looking: true while tensors are looked at.
+    first: number of the first update of which something was shown.
     """
 
     reference: Path | None = None
@@ -42,6 +43,7 @@ class Watch:
     notes: dict[str, Any] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     looking: bool = False
+    first: int | None = None
     _spent: float = 0.0
     _mark: float = field(default_factory=time.perf_counter)
 
@@ -53,6 +55,7 @@ class Watch:
     def put(self, stage: str, tensors: Mapping[str, Tensor], step: int = 0) -> None:
         """Look at the tensors of a stage; the time this takes is not the run's."""
         start, self.looking = time.perf_counter(), True
+        self.first = step if self.first is None else min(self.first, step)
         for name, tensor in tensors.items():
             self._look(f"{stage}/{name}@{step}", snapshot(tensor).cpu())
         self.looking = False
@@ -73,8 +76,12 @@ class Watch:
         self._spent += seconds
 
     def begin_steps(self) -> None:
-        """Time counts from here."""
-        self._mark, self._spent = time.perf_counter(), 0.0
+        """Time and updates count from here; what was shown before belongs to none."""
+        self._mark, self._spent, self.first = time.perf_counter(), 0.0, None
+
+    def steps(self) -> dict[str, int | None]:
+        """How many updates were made, and the number of the first one that was shown."""
+        return {"made": len(self.seconds), "first": self.first}
 
     def step_done(self) -> None:
         """One update has been made."""

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from parity.__main__ import app
 from parity.comparison import compare
+from parity.held import drift_of
 from parity.noise import C, Floor, write_floors
-from parity.rejudge import drift_of, judged_again
+from parity.rejudge import judged_again
 from parity.rows import first_divergence
 from parity.schema import read_results, write_results
 from parity.verdict import Verdict, judge

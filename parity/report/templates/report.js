@@ -44,8 +44,7 @@
   const whole = (x) => x.toLocaleString("en");
   const value = (x) => (x === null ? NONE : String(Number(x.toPrecision(7))));
   function overFloor(row) {
-    if (row.rel_l2 === null || row.floor === null) return null;
-    return row.floor ? row.rel_l2 / row.floor : row.rel_l2 ? Infinity : 0;
+    return row.over;
   }
 
   // ---- data ------------------------------------------------------------------------------------------------------
@@ -54,10 +53,10 @@
     const stream = new Response(packed).body.pipeThrough(new DecompressionStream("gzip"));
     return JSON.parse(await new Response(stream).text());
   }
-  const { results, verdicts } = await unpack();
+  const { results, verdicts, over } = await unpack();
   const figures = ["max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine", "worst_reference", "worst_candidate", "floor", "bound"];
   const raw = new Map(results.rows.map((row) => [row.id, row]));
-  const rows = results.rows.map((row) => ({ ...row, ...Object.fromEntries(figures.map((name) => [name, number(row[name])])) }));
+  const rows = results.rows.map((row, index) => ({ ...row, over: number(over[index]), ...Object.fromEntries(figures.map((name) => [name, number(row[name])])) }));
   const known = new Map(rows.map((row) => [row.id, row]));
   const several = new Set(results.stages.map((stage) => stage.pipeline)).size > 1;
   const state = { query: "", sort: "", unfolded: new Set(), folded: new Set(), shown: new Map() };

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity_recorder import Recorder, RecorderError, rng_digests, write_safetensors
+from parity_recorder import Recorder, RecorderError, _moved, rng_digests, write_safetensors
 from safetensors.torch import load_file, safe_open
 from torch import nn
 
+from parity.comparison import ulp_distance
 from parity.recording import RecordingError, read_recording
 from parity.side import entries_of
 from tests.parity.recorder import outside
@@ -34,11 +35,12 @@ OLD_TORCH = {
         "get_rng_state",
         "is_tensor",
     ),
-    *("jit", "manual_seed", "nn", "optim", "strided", "tensor", "Tensor", "view_as_real"),
+    *("finfo", "Generator", "jit", "manual_seed", "nn", "optim", "randint", "strided", "tensor", "Tensor"),
+    "view_as_real",
 }
 OLD_STDLIB = {
     *("__future__", "collections", "ctypes", "fnmatch", "functools", "hashlib", "itertools", "json", "os", "pathlib"),
-    *("platform", "random", "struct", "sys", "types", "typing"),
+    *("platform", "random", "re", "struct", "sys", "types", "typing"),
 }
 TOO_NEW = {"removeprefix", "removesuffix", "cache", "prod", "is_relative_to", "pairwise", "batched", "missing_ok"}
 
@@ -133,6 +135,43 @@ def test_equal_runs_give_equal_files_and_a_changed_byte_is_noticed(tmp_path):
     other.write_bytes(damaged)
     with pytest.raises(RecordingError, match="corrupt"):
         read_recording(tmp_path / "b")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_noise_is_one_unit_in_the_last_place(dtype):
+    value = torch.cat([torch.rand(1000) * 4 - 2, torch.zeros(3), 2.0 ** torch.arange(-5, 5)]).to(dtype)
+    far = ulp_distance(value, _moved(value, 3))
+    assert far.max() <= 2
+    assert (far == 0).sum() > 200
+    assert (far[:1000] > 0).sum() > 500
+    assert torch.equal(_moved(value, 3), _moved(value, 3))
+    assert not torch.equal(_moved(value, 3), _moved(value, 4))
+    assert torch.equal(_moved(torch.arange(5), 3), torch.arange(5))
+
+
+def test_a_noise_recording_moves_weights_and_inputs_and_no_generator(tmp_path):
+    outside.record(tmp_path / "plain")
+    states = rng_digests()
+    outside.record(tmp_path / "noise", ulp=1)
+    assert rng_digests() == states
+    plain, noise = (read_recording(tmp_path / name) for name in ("plain", "noise"))
+    assert (plain.manifest["about"]["ulp"], noise.manifest["about"]["ulp"]) == (0, 1)
+    for name in ("initial/model.embed.weight", "model/in.0"):
+        drift = plain.compare(name, noise.tensors[name]["full"])
+        assert 0 < drift.max_ulp <= 2
+        assert 0 < drift.differing < drift.count
+    out = plain.compare("model.heads/out.0@1", noise.tensors["model.heads/out.0@1"]["full"])
+    assert 0 < out.rel_l2 < 1e-4
+
+
+def test_a_recording_is_not_overwritten_unless_told(tmp_path):
+    outside.record(tmp_path)
+    before = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(RecorderError, match="holds a recording; take another folder or overwrite=True"):
+        outside.record(tmp_path, ulp=1)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    outside.record(tmp_path, ulp=1, overwrite=True)
+    assert (tmp_path / "manifest.json").read_bytes() != before
 
 
 def test_the_generators_can_be_put_back(tmp_path):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from parity.held import over_floor
 from parity.report import render_report, write_report
 from parity.report.format import figure, quantity, times
-from parity.report.tables import over_floor
 from parity.schema import Results, to_json
 from tests.parity.report.browser import Browser, find_chromium
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from parity.held import drift_of, floor_of, over_floor
 from parity.report import format, render, render_report, tables, write_report
+from parity.report.format import apart
 from parity.schema import Results
-from parity.verdict import Verdict
+from parity.verdict import Verdict, judge
 
 HOSTILE = "</script></template><img src=x onerror=alert(1)>\"'&"
 
@@ -188,10 +190,31 @@ def test_loss_tables_keep_the_order_of_summation(results: Results) -> None:
 
 
 def test_over_the_floor_of_zero_is_infinite(small: Results) -> None:
-    row = replace(small.rows[0], rel_l2=1e-9, floor=0.0)
-    assert tables.over_floor(row) == math.inf
-    assert tables.over_floor(replace(row, rel_l2=0.0)) == 0
-    assert tables.over_floor(replace(row, floor=None)) is None
+    row = replace(small.rows[0], bitwise=False, structural="", dtype="int64", mean_signed=None, differing=3)
+    row = replace(row, floor=0.0, floor_max_abs=0.0, floor_differing=0)
+    assert over_floor(row) == math.inf
+    assert over_floor(replace(row, bitwise=True)) == 0
+    assert over_floor(replace(row, floor=None)) is None
+
+
+def test_the_column_over_the_floor_shows_the_figure_that_decided(small: Results) -> None:
+    """A scalar that noise did not move is held to its own rounding: rounding must not stand beside infinity."""
+    row = replace(small.rows[0], bitwise=False, structural="", dtype="float32", mean_signed=0.0)
+    row = replace(row, rel_l2=6e-8, max_abs=1e-7, scaled_ulp=1.0, floor=0.0, floor_max_abs=0.0, floor_differing=0)
+    found = over_floor(row)
+    verdict, reason = judge(drift_of(row), floor_of(row))
+    assert verdict is Verdict.ROUNDING
+    assert reason == f"{found:.2g} x noise floor"
+    unpacked = json.loads(gzip.decompress(base64.b64decode(render.payload(replace(small, rows=[row])))))
+    assert unpacked["over"] == [found]
+
+
+def test_values_that_differ_are_shown_to_differ() -> None:
+    assert apart(-0.035133381, -0.035133384) == ("-0.035133381", "-0.035133384")
+    assert len({*apart(1.0, 1.0 + 2.0**-52)}) == 2
+    assert apart(0.5, 0.25) == ("0.5", "0.25")
+    assert apart(1.0, 1.0) == ("1", "1")
+    assert apart(None, 1.0)[1] == "1"
 
 
 @pytest.mark.parametrize(

@@ -218,3 +218,12 @@ def test_a_watch_sees_one_flipped_bit_and_a_permutation(tmp_path) -> None:
         second.put("codes", {"out": changed})
         assert second.drifts["codes/out@0"]["bitwise"] is same
         assert (second.digests == first.digests) is same
+
+
+def test_what_stays_within_noise_is_not_ranked() -> None:
+    threads = judged("threads 2", word=Word.NOISE, cause="threads", loss=1e-9)
+    text = answer("toy", [threads], shares([threads]))
+    assert "All that varied, measured one by one, stayed within the noise floor (threads)" in text
+    assert "accounts for" not in text
+    window = judged("window", cause="window", loss=0.1)
+    assert "One cause accounts for over 99 %" in answer("toy", [threads, window], shares([threads, window]))

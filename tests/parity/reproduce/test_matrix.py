@@ -1,5 +1,6 @@
 """The matrix of a toy, from fresh processes to words; interruption; what a cluster must give."""
 
+import hashlib
 import io
 import json
 import os
@@ -96,6 +97,9 @@ def test_stored_results_and_page_show_the_same(matrix: Matrix, tmp_path: Path) -
         read_matrix(tmp_path / "other.json")
 
 
+SOURCES = {"sources": {__file__: hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}}
+
+
 class Interrupted:
     """Performs jobs without running anything; Ctrl-C comes after `until` of them."""
 
@@ -110,7 +114,9 @@ class Interrupted:
         out.mkdir(parents=True)
         if document["keep"]:
             (out / TENSORS).touch()
-        (out / RESULT).write_text(json.dumps({"digests": {}, "drifts": {}, "scalars": {}, "seconds": [], "notes": {}}))
+        (out / RESULT).write_text(
+            json.dumps({"digests": {}, "drifts": {}, "scalars": {}, "seconds": [], "notes": SOURCES})
+        )
         self.done.append(document["out"])
 
 
