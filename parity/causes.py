@@ -31,13 +31,14 @@ COVERED = (
     Cause(name="2 threads", threads=2),
     Cause(name="MKL compatible", variables=(("MKL_CBWR", "COMPATIBLE"),)),
     Cause(name="oneDNN AVX2", variables=(("ONEDNN_MAX_CPU_ISA", "AVX2"),)),
+    Cause(name="oneDNN SSE4.1", variables=(("ONEDNN_MAX_CPU_ISA", "SSE41"),)),
     Cause(name="ATen default", variables=(("ATEN_CPU_CAPABILITY", "default"),)),
 )
 HELD_OUT = (
     Cause(name="nothing"),
     Cause(name="3 threads", threads=3),
     Cause(name="oneDNN off", onednn=False),
-    Cause(name="oneDNN SSE4.1", variables=(("ONEDNN_MAX_CPU_ISA", "SSE41"),)),
+    Cause(name="oneDNN AVX", variables=(("ONEDNN_MAX_CPU_ISA", "AVX"),)),
     Cause(name="MKL AVX2", variables=(("MKL_CBWR", "AVX2"),)),
     Cause(name="ATen AVX2", variables=(("ATEN_CPU_CAPABILITY", "avx2"),)),
 )
