@@ -118,6 +118,7 @@ def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: s
     stages = stages_of(adapter, left.model, right.model)
     if adapter.optimizer:
         for side in (left, right):
+            side.remake = adapter.optimizer
             side.optimizer = adapter.optimizer(side.model)
     return audit_sides(left, right, stages=stages, seed=seed, draws=draws, matched=matched)
 

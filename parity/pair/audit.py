@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.comparison import Drift, compare
 from parity.noise import Floors, widen
 from parity.ops import Call
+from parity.pair.align import Alignment
 from parity.pair.generators import generators_kept
+from parity.pair.isolated import Isolated, isolate_update
 from parity.pair.lockstep import SIDES, OutOfStep, Plan, run_in_step
 from parity.pair.names import Names, WeightMap, Weights, match_weights, tensors_of
 from parity.pair.outcome import compare_outcome, pair_up
@@ -22,6 +24,7 @@ from parity.pair.side import Loss, Side, named_tensors, put_back, state_kept
 from parity.pair.taps import Stages, Taps
 from parity.pair.watch import Cause, Entry, Watch, weights_by_address
 from parity.randomness import seed_everything
+from parity.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Ran:
     gradients, buffers, optimizer state and updated weights. unpaired: "stage/tensor" that one side only yielded.
     alone: operations that one side only ran. in_order: whether both ran the same operations.
     ambiguous: groups of operations that could be aligned in more than one way and were left out.
+    gradients: the candidate's, as its backward pass left them, if they were to be kept.
     """
 
     entries: list[Entry]
@@ -40,6 +44,7 @@ class Ran:
     alone: tuple[list[Call], list[Call]]
     in_order: bool
     ambiguous: int
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def first(self) -> Entry | None:
@@ -53,7 +58,7 @@ class PairAudit:
 
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
     the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did
-    not repeat itself (empty dict: not tried).
+    not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its floor.
     """
 
     ran: Ran
@@ -63,6 +68,7 @@ class PairAudit:
     floors: Floors = field(default_factory=dict)
     draws: int = 0
     unstable: dict[str, list[str]] = field(default_factory=dict)
+    isolated: Isolated | None = None
 
     @property
     def first(self) -> Entry | None:
@@ -125,7 +131,8 @@ def audit_sides(
     found = matched or match_by_use(left, right, names, weights)
     originals = [left.copied(), right.copied()] if draws else []
     given = _given(found, left.model, right.model)
-    ran = run_pair(left, right, found, stages or {}, seed, {key for key, drift in given.items() if not drift.bitwise})
+    unequal = {key for key, drift in given.items() if not drift.bitwise}
+    ran = run_pair(left, right, found, stages or {}, seed, unequal, keep=bool(draws))
     audit = PairAudit(ran=ran, weights=found, given=given, changed_inputs=_changed(given_inputs, (left, right)))
     if draws:
         taps = [_own(stages or {}, place) for place in range(2)]
@@ -135,7 +142,13 @@ def audit_sides(
             for place, (name, side) in enumerate(zip(SIDES, originals, strict=True))
         }
         audit.draws, audit.floors = draws, measure_floors(originals[0], maps[0], taps[0], seed, draws)
+        if any(_beyond(key, drift, audit.floors) for key, drift in ran.values.items()):
+            audit.isolated = isolate_update(originals[0], (left, right), found, ran.gradients, draws)
     return audit
+
+
+def _beyond(key: str, drift: Drift, floors: Floors) -> bool:
+    return key.startswith("update/") and judge(drift, floors.get(key))[0] is Verdict.DRIFT
 
 
 def match_by_use(left: Side, right: Side, names: Names | None, weights: Weights | None) -> WeightMap:
@@ -166,19 +179,29 @@ def keyed(ran: Ran) -> Iterable[tuple[str, Drift]]:
 
 
 def run_pair(
-    left: Side, right: Side, weights: WeightMap, stages: Stages, seed: int, unequal: Iterable[str] = ()
+    left: Side,
+    right: Side,
+    weights: WeightMap,
+    stages: Stages,
+    seed: int,
+    unequal: Iterable[str] = (),
+    *,
+    keep: bool = False,
 ) -> Ran:
-    """One step of both sides; operations meet in order, or as aligned where they are not the same."""
+    """One step of both sides; operations meet in order, or as aligned where they are not the same.
+
+    keep: whether the candidate's gradients are to be kept as they are before the update.
+    """
     sides = (left, right)
     if _looks_alike(left.model, right.model):
         buffers = [{name: buffer.clone() for name, buffer in side.model.named_buffers()} for side in sides]
         try:
-            return _run(sides, in_order, weights, stages, seed, unequal, ambiguous=0)
+            return _run(sides, in_order, weights, stages, seed, unequal, keep)
         except OutOfStep:
             for side, kept in zip(sides, buffers, strict=True):
                 put_back(side.model, kept)
     plan, alignment = plan_by_alignment(sides, weights)
-    return _run(sides, plan, weights, stages, seed, unequal, ambiguous=len(alignment.ambiguous))
+    return _run(sides, plan, weights, stages, seed, unequal, keep, alignment)
 
 
 def _run(
@@ -188,7 +211,8 @@ def _run(
     stages: Stages,
     seed: int,
     unequal: Iterable[str],
-    ambiguous: int,
+    keep: bool,
+    alignment: Alignment | None = None,
 ) -> Ran:
     watch, taps = Watch(weights_by_address(sides[1].model), frozenset(unequal)), Taps(stages)
     steps = [partial(side.step, watching=partial(taps.on, place)) for place, side in enumerate(sides)]
@@ -199,6 +223,7 @@ def _run(
     pair_up("output", left_outputs, right_outputs, values, unpaired)
     if left_loss is not None and right_loss is not None:
         values["loss/loss"] = compare(left_loss, right_loss)
+    gradients = _gradients(sides[1].model) if keep else {}
     compare_outcome(weights, sides, values, unpaired, watch.latest)
     return Ran(
         entries=watch.entries,
@@ -206,8 +231,13 @@ def _run(
         unpaired=unpaired,
         alone=watch.alone_calls,
         in_order=plan is in_order,
-        ambiguous=ambiguous,
+        ambiguous=len(alignment.ambiguous) if alignment else 0,
+        gradients=gradients,
     )
+
+
+def _gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _looks_alike(left: nn.Module, right: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from parity.comparison import Drift
 from parity.environment import fingerprint
 from parity.noise import C, Floor
 from parity.pair.audit import PairAudit
+from parity.pair.judging import judged_value
 from parity.pair.watch import Cause, Entry
 from parity.rows import allowance, figures_of
 from parity.schema import Finding, FloorEvidence, Goldens, Results, Row, Skipped, StageSummary
@@ -103,14 +104,14 @@ def _rows(audit: PairAudit, name: str, command: str) -> Iterator[Row]:
         yield from _entry_rows(audit, entry, name, command)
     for key, drift in audit.ran.values.items():
         stage, _, tensor = key.partition("/")
-        verdict, reason = _judged(audit, key, drift)
-        yield _row(name, stage, tensor, drift, verdict, reason, audit.floors.get(key), command)
+        verdict, reason, floor = judged_value(audit, key, drift)
+        yield _row(name, stage, tensor, drift, verdict, reason, floor, command)
 
 
 def _entry_rows(audit: PairAudit, entry: Entry, name: str, command: str) -> Iterator[Row]:
     for place, drift in enumerate(entry.drifts):
         key = f"op/{entry.number}/{place}" if audit.ran.in_order else ""
-        verdict, reason = _judged(audit, key, drift)
+        verdict, reason, floor = judged_value(audit, key, drift)
         if not audit.ran.in_order and verdict is not Verdict.IDENTICAL:
             verdict = Verdict.NOT_EXERCISED
             reason = f"{reason}; aligned, not judged: the sides run different operations"
@@ -118,14 +119,7 @@ def _entry_rows(audit: PairAudit, entry: Entry, name: str, command: str) -> Iter
             reason = f"{reason}; {blame(entry)}; {places(entry)}"
         tensor = f"{entry.number:04d} {entry.candidate.op} {entry.candidate.module}"
         tensor += f" #{place}" if len(entry.drifts) > 1 else ""
-        yield _row(name, "operations", tensor, drift, verdict, reason, audit.floors.get(key), command)
-
-
-def _judged(audit: PairAudit, key: str, drift: Drift) -> tuple[Verdict, str]:
-    for side, keys in audit.unstable.items():
-        if key in keys:
-            return Verdict.UNSTABLE, f"the {side} does not repeat itself here"
-    return judge(drift, audit.floors.get(key))
+        yield _row(name, "operations", tensor, drift, verdict, reason, floor, command)
 
 
 def _row(
