@@ -20,6 +20,7 @@ from parity.pair.lockstep import SIDES, OutOfStep, Plan, run_in_step
 from parity.pair.names import Names, WeightMap, Weights, match_weights, tensors_of
 from parity.pair.outcome import compare_outcome, pair_up
 from parity.pair.plan import in_order, plan_by_alignment
+from parity.pair.settings import compare_settings
 from parity.pair.side import Loss, Side, named_tensors, put_back, state_kept
 from parity.pair.taps import Stages, Taps
 from parity.pair.watch import Cause, Entry, Watch, weights_by_address
@@ -35,7 +36,8 @@ class Ran:
     gradients, buffers, optimizer state and updated weights. unpaired: "stage/tensor" that one side only yielded.
     alone: operations that one side only ran. in_order: whether both ran the same operations.
     ambiguous: groups of operations that could be aligned in more than one way and were left out.
-    gradients: the candidate's, as its backward pass left them, if they were to be kept.
+    gradients: the candidate's, as its backward pass left them, if they were to be kept. places: of aligned operations,
+    number of the pair -> place among the reference's own. not_reached: stage -> sides that never call its module.
     """
 
     entries: list[Entry]
@@ -45,6 +47,12 @@ class Ran:
     in_order: bool
     ambiguous: int
     gradients: dict[str, Tensor] = field(default_factory=dict)
+    places: tuple[int, ...] = ()
+    not_reached: dict[str, list[int]] = field(default_factory=dict)
+
+    def floor_key(self, entry: Entry, output: int) -> str:
+        """The key in `PairAudit.floors` of one output of the reference's operation."""
+        return f"op/{entry.number if self.in_order else self.places[entry.number]}/{output}"
 
     @property
     def first(self) -> Entry | None:
@@ -58,7 +66,8 @@ class PairAudit:
 
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
     the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did
-    not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its floor.
+    not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its
+    floor. settings: how the two optimizers differ, in words.
     """
 
     ran: Ran
@@ -69,6 +78,7 @@ class PairAudit:
     draws: int = 0
     unstable: dict[str, list[str]] = field(default_factory=dict)
     isolated: Isolated | None = None
+    settings: tuple[str, ...] = ()
 
     @property
     def first(self) -> Entry | None:
@@ -132,8 +142,10 @@ def audit_sides(
     originals = [left.copied(), right.copied()] if draws else []
     given = _given(found, left.model, right.model)
     unequal = {key for key, drift in given.items() if not drift.bitwise}
+    settings = compare_settings(found, (left, right))
     ran = run_pair(left, right, found, stages or {}, seed, unequal, keep=bool(draws))
     audit = PairAudit(ran=ran, weights=found, given=given, changed_inputs=_changed(given_inputs, (left, right)))
+    audit.settings = settings
     if draws:
         taps = [_own(stages or {}, place) for place in range(2)]
         maps = [replace(found, mirrored=True), match_weights(right.model, right.model, ())]
@@ -174,7 +186,7 @@ def keyed(ran: Ran) -> Iterable[tuple[str, Drift]]:
     if ran.in_order:
         for entry in ran.entries:
             for place, drift in enumerate(entry.drifts):
-                yield f"op/{entry.number}/{place}", drift
+                yield ran.floor_key(entry, place), drift
     yield from ran.values.items()
 
 
@@ -233,6 +245,8 @@ def _run(
         in_order=plan is in_order,
         ambiguous=len(alignment.ambiguous) if alignment else 0,
         gradients=gradients,
+        places=tuple(place for place, _ in alignment.pairs) if alignment else (),
+        not_reached=taps.not_reached,
     )
 
 

@@ -59,7 +59,8 @@ def compare_updates(
 ) -> None:
     """Compare what an update has left: gradients that step hooks changed, optimizer state, weights.
 
-    values: gets "update/gradient after step hooks of NAME" (if both sides have hooks), "update/STATE of NAME" and "update/NAME".
+    values: gets "update/STATE of NAME", "update/NAME" and, if both sides have step hooks, "update/gradient after step
+    hooks of NAME".
     unpaired: gets those that one side only has, with the side.
     """
     if all(side.optimizer is not None and step_hooks(side.optimizer) for side in sides):
