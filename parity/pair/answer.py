@@ -36,7 +36,8 @@ def answer(audit: PairAudit, rows: Sequence[Row], findings: Sequence[Finding], c
     same = sum(row.verdict is Verdict.IDENTICAL for row in rows)
     if broken := decisive_structure(audit, culprit):
         where = f"; the candidate departs at {culprit.stage} ({culprit.tensor}) too" if culprit else ""
-        return f"No: {broken}{where}."
+        optimizers = _optimizers(audit) if audit.settings and gradients_agree(audit) else ""
+        return f"No: {broken}{where}. {optimizers}".rstrip()
     if culprit:
         where = f"at {culprit.stage} ({culprit.tensor})"
         return f"No: the candidate departs from the reference {where}. {to_blame(audit, culprit)}".rstrip()
@@ -103,7 +104,7 @@ def standing_out(audit: PairAudit, culprit: Row | None) -> Entry | None:
 
 def blame(entry: Entry) -> str:
     """An operation that departs: what and why, in a few words."""
-    cause = "the first beyond its noise, fed what is not" if entry.cause is Cause.INHERITED else entry.cause
+    cause = "first beyond its noise" if entry.cause is Cause.INHERITED else entry.cause
     detail = f" ({entry.detail})" if entry.detail else ""
     direction = ", backward" if entry.candidate.backward else ""
     where = f" in {entry.candidate.module}" if entry.candidate.module else ""

@@ -7,7 +7,7 @@ the two optimizers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from parity.comparison import Drift
 from parity.noise import Floors, widen
 from parity.pair.generators import generators_kept
-from parity.pair.names import WeightMap
+from parity.pair.names import Match, WeightMap
 from parity.pair.outcome import compare_updates
 from parity.pair.side import Side
 from parity.perturb import perturbed
@@ -49,6 +49,8 @@ def isolate_update(
         gradients: of the candidate, as its backward pass left them, by the candidate's names.
         draws: how often the gradients are moved by one ULP for the floors.
     """
+    if sides[0].hooks_lost:
+        return Isolated(why_not="the step hooks are not copied; an adapter's optimizer(model) can be built again")
     mirrored = replace(weights, mirrored=True)
     with generators_kept():
         try:
@@ -59,9 +61,8 @@ def isolate_update(
                 for key, drift in _apart(mirrored, (again, _stepped(before, perturbed(given, draw)))).items():
                     widen(floors, key, drift)
         except Exception as error:  # hooks of a step are the user's code
-            return Isolated(
-                why_not=f"{type(error).__name__}: {error}" if not isinstance(error, _CannotRedo) else str(error)
-            )
+            kind = "" if isinstance(error, _CannotRedo) else f"{type(error).__name__}: "
+            return Isolated(why_not=f"{kind}{error}")
     return Isolated(
         drifts=_apart(weights, (again, sides[1])), floors=floors, inherited=_apart(mirrored, (sides[0], again))
     )
@@ -79,30 +80,16 @@ def scattered(
     Raises:
         ValueError: an element of the reference gets none, or more than one; in words.
     """
-    found = {
-        name: torch.zeros_like(tensor, memory_format=torch.contiguous_format) for name, tensor in parameters.items()
-    }
-    filled = {name: torch.zeros(tensor.numel(), dtype=torch.bool) for name, tensor in parameters.items()}
+    found = {name: torch.zeros(p.shape, dtype=p.dtype, device=p.device) for name, p in parameters.items()}
+    filled = {name: torch.zeros(parameter.numel(), dtype=torch.bool) for name, parameter in parameters.items()}
     for key, gradient in gradients.items():
         match = weights.matches.get(key)
         if match is None:
             raise _CannotRedo(f"the reference has no weight for the gradient of {key}")
         if gradient.layout is not torch.strided:
             raise _CannotRedo(f"the gradient of {key} is sparse")
-        starts, start = {}, 0
-        for name in match.reference:
-            starts[name], start = start, start + parameters[name].numel()
-        numbered = {
-            name: torch.arange(first, first + parameters[name].numel(), dtype=torch.float64).reshape(
-                parameters[name].shape
-            )
-            for name, first in starts.items()
-        }
-        places = match.gather(numbered).reshape(-1).long()
         values = gradient.detach().reshape(-1)
-        for name, first in starts.items():
-            here = (places >= first) & (places < first + parameters[name].numel())
-            own = places[here] - first
+        for name, here, own in _places(match, parameters):
             if filled[name][own].any():
                 raise _CannotRedo(f"several weights of the candidate, {key} among them, are {name} of the reference")
             filled[name][own] = True
@@ -113,10 +100,21 @@ def scattered(
     return {name: found[name] for name, mask in filled.items() if mask.any()}
 
 
+def _places(match: Match, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Per weight of the reference: which elements of the candidate's come from it (mask), and from which of its own."""
+    numbered, first, start = {}, {}, 0
+    for name in match.reference:
+        first[name], count = start, parameters[name].numel()
+        numbered[name] = torch.arange(start, start + count, dtype=torch.float64).reshape(parameters[name].shape)
+        start += count
+    places = match.gather(numbered).reshape(-1).long()
+    for name, offset in first.items():
+        here = (places >= offset) & (places < offset + parameters[name].numel())
+        yield name, here, places[here] - offset
+
+
 def _stepped(before: Side, gradients: Mapping[str, Tensor]) -> Side:
     """A copy of `before` after one step on `gradients`, which stay as they are: hooks may scale them in place."""
-    if before.hooks_lost:
-        raise _CannotRedo("its step hooks refer to the model itself; an adapter's optimizer(model) can be built again")
     side = before.copied()
     assert side.optimizer is not None
     for name, parameter in side.model.named_parameters():
