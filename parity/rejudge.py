@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from parity.assemble import GOLDEN_WORDS, answer
-from parity.comparison import Drift
 from parity.noise import Floor, Floors
 from parity.pipelines import PIPELINES
-from parity.rows import allowance, first_divergence, floor_key_of, stage_words, with_causes
+from parity.rows import allowance, drift_of, first_divergence, floor_key_of, floor_of, stage_words, with_causes
 from parity.schema import Results, Row, StageSummary
 from parity.verdict import exit_code, judge, overall
 
@@ -52,14 +51,6 @@ def judged_again(
     )
 
 
-def drift_of(row: Row) -> Drift:
-    """The figures of a row as they were measured."""
-    shared = {item.name for item in fields(Drift)} & {item.name for item in fields(Row)}
-    figures = {name: getattr(row, name) for name in shared - {"slices"}}
-    index = None if row.worst_index is None else tuple(row.worst_index)
-    return Drift(**{**figures, "shape": tuple(row.shape), "worst_index": index})
-
-
 def _fits(row: Row, run: Mapping[str, Any]) -> bool:
     """Whether floors measured on `run` are those of a row's variant."""
     variants = PIPELINES[row.pipeline].variants
@@ -69,9 +60,7 @@ def _fits(row: Row, run: Mapping[str, Any]) -> bool:
 def _floor(row: Row, floors: Mapping[str, Floors] | None, run: Mapping[str, Any]) -> Floor | None:
     if floors is not None and _fits(row, run):
         return floors.get("isolated" if row.mode == "isolated" else "chained", {}).get(floor_key_of(row))
-    if row.floor is None or row.floor_max_abs is None or row.floor_differing is None:
-        return None
-    return Floor(row.floor, row.floor_max_abs, row.floor_differing, row.floor_margin)
+    return floor_of(row)
 
 
 def _judged(row: Row, c: float, floor: Floor | None) -> Row:

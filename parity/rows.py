@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import pandas as pd
@@ -116,6 +116,21 @@ def figures_of(drift: Drift) -> dict[str, Any]:
         "slices": [asdict(part) for part in drift.slices],
         **{name: getattr(drift, name) for name in _FIGURES},
     }
+
+
+def drift_of(row: Row) -> Drift:
+    """The figures of a row as they were measured."""
+    shared = {item.name for item in fields(Drift)} & {item.name for item in fields(Row)}
+    figures = {name: getattr(row, name) for name in shared - {"slices"}}
+    index = None if row.worst_index is None else tuple(row.worst_index)
+    return Drift(**{**figures, "shape": tuple(row.shape), "worst_index": index})
+
+
+def floor_of(row: Row) -> Floor | None:
+    """The floor that a row was held against; None if there was none."""
+    if row.floor is None or row.floor_max_abs is None or row.floor_differing is None:
+        return None
+    return Floor(row.floor, row.floor_max_abs, row.floor_differing, row.floor_margin)
 
 
 def allowance(floor: Floor | None, c: float) -> dict[str, Any]:

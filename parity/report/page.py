@@ -46,7 +46,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(format, name) for name in _FORMATS})
-    environment.filters.update(unbroken=_unbroken, over_floor=tables.over_floor, describe_scope=tables.describe_scope)
+    environment.filters.update(
+        unbroken=_unbroken, over_floor=tables.over_floor, decided=tables.decided, describe_scope=tables.describe_scope
+    )
     environment.filters["draw_text"] = ledger.describe
     environment.globals.update(
         uses=USES, symbols=format.SYMBOLS, tally_bar=charts.tally_bar, columns=list(tables.UPDATE_COLUMNS)

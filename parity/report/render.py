@@ -18,7 +18,7 @@ from parity.files import write_atomically
 from parity.ledger import ledgers_of
 from parity.report import charts, format, tables
 from parity.report.page import SHARED_SCRIPTS, render_page
-from parity.schema import Results, to_json
+from parity.schema import Results, plain, to_json
 from parity.verdict import Verdict
 
 WARN_BYTES, LIMIT_BYTES = 3_000_000, 5_000_000
@@ -72,7 +72,12 @@ def payload(results: Results) -> str:
     ]
     frames = [replace(frame, image=f"#frame-{index}") for index, frame in enumerate(results.frames)]
     verdicts = {word: {"symbol": format.SYMBOLS[word], "tone": format.tone(word)} for word in Verdict}
-    document = {"results": to_json(replace(results, pictures=pictures, frames=frames)), "verdicts": verdicts}
+    decided = plain([(tables.over_floor(row), *tables.decided(row, results.floor["c"])) for row in results.rows])
+    document = {
+        "results": to_json(replace(results, pictures=pictures, frames=frames)),
+        "verdicts": verdicts,
+        "decided": decided,
+    }
     packed = gzip.compress(json.dumps(document, allow_nan=False, separators=(",", ":")).encode(), mtime=0)
     return base64.b64encode(packed).decode()
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parity.rows import drift_of, floor_of
 from parity.schema import Finding, Results, Row, StageSummary
-from parity.verdict import Verdict, worst
+from parity.verdict import Verdict, deciding, excess, worst
 
 # Column -> the stages whose tensors it shows, and the prefix of their names; d_ and g_: the detail stage's updates.
 UPDATE_COLUMNS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -26,12 +27,23 @@ _MODULE = re.compile(r".+?\.layers\.\d+|[^.]+\.[^.]+|[^.]+")
 
 
 def over_floor(row: Row) -> float | None:
-    """rel_l2 in units of its noise floor; infinite where the floor is zero, None where there is no floor."""
+    """The figure that decides in units of its noise floor (`parity.verdict.excess`); None where there is no floor.
+
+    Of a row that holds the floor of `rel_l2` only, that figure's; infinite where the floor is zero.
+    """
     if row.rel_l2 is None or row.floor is None:
         return None
-    if row.floor:
-        return row.rel_l2 / row.floor
-    return math.inf if row.rel_l2 else 0.0
+    if floor := floor_of(row):
+        return excess(drift_of(row), floor)
+    return row.rel_l2 / row.floor if row.floor else math.inf if row.rel_l2 else 0.0
+
+
+def decided(row: Row, c: float) -> tuple[str, float | None, float | None]:
+    """The figure that decides a verdict: its name, its value and what was allowed, c times its floor."""
+    times_floor, name, found = deciding(drift_of(row), floor_of(row))
+    if not found or not 0 < times_floor < math.inf:
+        return name, found, row.bound
+    return name, found, found * c / times_floor
 
 
 def severity(row: Row) -> tuple[int, float, float]:
