@@ -108,7 +108,8 @@ def audit_pair(
         candidate: the model examined; must not share modules or weights with `reference`.
         inputs: a tensor, or a tuple or dict that is spread over the arguments. Each side gets a copy.
         loss: of (outputs, inputs), a scalar to run backward from; None: forward only.
-        optimizers: of reference and candidate, each to make one update; None: no update.
+        optimizers: of reference and candidate, each to make one update; None: no update. Their step hooks run in that
+            update, but not in the draws of noise: they are functions of a model that cannot be copied.
         names: reference name -> candidate name, of modules or weights (parity.pair.names).
         weights: candidate weight -> reference weight or a function that gathers it.
         stages: name -> (module of the reference, module of the candidate), to be compared whatever lies between.
@@ -116,8 +117,11 @@ def audit_pair(
         draws: one-ULP perturbations of the reference that measure the noise floor; 0: figures without a floor.
 
     Raises:
-        ValueError: the models share weights, or an entry of `names`, `weights` or `stages` fits nothing.
+        ValueError: the models share weights, an entry of `names`, `weights` or `stages` fits nothing, or `optimizers`
+            without `loss`.
     """
+    if optimizers and loss is None:
+        raise ValueError("optimizers without loss: without a gradient they have no step")
     left_optimizer, right_optimizer = optimizers or (None, None)
     left, right = Side(reference, inputs, loss, left_optimizer), Side(candidate, inputs, loss, right_optimizer)
     left.inputs, right.inputs = left.copied_inputs(), right.copied_inputs()
