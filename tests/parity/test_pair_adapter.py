@@ -120,9 +120,8 @@ def test_a_candidate_of_another_signature_is_told_in_one_line(example):
     results_of(example, draws=0)  # as a dict of arguments it works
     edit(example, "new_tagger.py", "def forward(self, tokens: Tensor)", "def forward(self, words: Tensor)")
     edit(example, "new_tagger.py", "self.embedding(tokens)", "self.embedding(words)")
-    with pytest.raises(
-        ValueError, match=r"the candidate does not take arguments tokens: .*say .* candidate_inputs"
-    ) as e:
+    says = "the candidate does not take arguments tokens: .*say .* candidate_inputs"
+    with pytest.raises(ValueError, match=says) as told:
         results_of(example)
     assert "\n" not in str(told.value)
 
