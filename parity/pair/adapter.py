@@ -223,7 +223,7 @@ def _refuse_open(adapter: Adapter, matched: WeightMap, candidate: nn.Module) -> 
     spare = ", ".join(matched.only_reference) or "none"
     raise ValueError(
         f"{adapter.path}: {len(lines)} weights of the candidate could not be matched:\n" + "\n".join(lines) + "\n"
-        f"still free in the reference: {spare}\n"
+        f"still free in the reference: {spare} (a weight that the reference ties is free for each of its uses)\n"
         "Say which is which in NAMES (reference -> candidate, modules or weights) or WEIGHTS (candidate -> reference), "
         'or set WEIGHTS_FROM = "own" if the candidate brings its own values.'
     )

@@ -72,10 +72,13 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
     if culprit and culprit.stage == "update" and gradients_agree(audit):
         return _optimizers(audit)
     backward = culprit is not None and phase(f"{culprit.stage}/{culprit.tensor}") >= phase("x/gradient of out")
-    own = one_sided(audit, backward=backward)
+    for name, keys in audit.untied.items():
+        if culprit and backward and culprit.tensor in keys:
+            return f"{name} of the reference is several weights of the candidate, not tied: {', '.join(keys)}."
     if entry := standing_out(audit, culprit):
-        explained = entry.cause in _NEVER_ROUNDING
-        return f"First to depart: {blame(entry)}. {'' if explained else own}".rstrip()
+        own = "" if entry.cause in _NEVER_ROUNDING else one_sided(audit, backward=entry.candidate.backward, until=entry)
+        return f"First to depart: {blame(entry)}. {own}".rstrip()
+    own = one_sided(audit, backward=backward)
     departing = next(filter(_born, audit.ran.entries), None)
     if departing is None:
         return own
@@ -111,26 +114,29 @@ def blame(entry: Entry) -> str:
     return f"{entry.candidate.op}{where}{direction}: {cause}{detail}"
 
 
-def one_sided(audit: PairAudit, *, backward: bool) -> str:
-    """A sentence for each side that runs more operations of a kind than the other, "" if none does.
+def one_sided(audit: PairAudit, *, backward: bool, until: Entry | None = None) -> str:
+    """A sentence on what a side runs more often than the other, "" if nothing; copies and reshapes are not counted.
 
-    Kinds that the other side never runs come first; what only moves or fills memory is not counted.
+    Kinds that the other side never runs come first. until: only what runs before this pair of operations, the nearest
+    first, because what runs later is not to blame for it.
     """
-    calls = [_calls(audit, side, backward) for side in range(2)]
+    calls = [_calls(audit, side, backward, until) for side in range(2)]
     kinds = [Counter(map(_kind, side)) for side in calls]
     said = []
     for side in (1, 0):
         surplus = kinds[side] - kinds[1 - side]
         if not surplus:
             continue
-        alone = [call for call in audit.ran.alone[side] if call.backward is backward]
-        named = sorted(surplus, key=lambda kind: kind in kinds[1 - side])
+        unpaired = {id(call) for call in audit.ran.alone[side]}
+        alone = [call for call in calls[side] if id(call) in unpaired][:: -1 if until else 1]
+        order = list(dict.fromkeys(map(_kind, alone)))
+        named = sorted(surplus, key=lambda kind: (kind in kinds[1 - side], order.index(kind) if kind in order else 0))
         texts = [_text(kind, surplus[kind], alone) for kind in named]
         total = surplus.total()
         noun = f"{total} operation{'s' * (total > 1)}"
         said.append(f"the {SIDES[side]} runs {noun} that the {SIDES[1 - side]} does not: {listed(texts, _SHOWN)}")
-    direction = "backward " if backward else ""
-    return f"Note, {direction}{'; '.join(said)}." if said else ""
+    where = ("in the backward pass " if backward else "") + ("before that, " if until else "")
+    return f"Note: {where}{'; '.join(said)}." if said else ""
 
 
 def _text(kind: str, count: int, alone: Sequence[Call]) -> str:
@@ -139,10 +145,11 @@ def _text(kind: str, count: int, alone: Sequence[Call]) -> str:
     return f"{times}aten.{kind}" + (f" at {Path(source).name}" if source else "")
 
 
-def _calls(audit: PairAudit, side: int, backward: bool) -> list[Call]:
+def _calls(audit: PairAudit, side: int, backward: bool, until: Entry | None) -> list[Call]:
     paired = [(entry.reference, entry.candidate)[side] for entry in audit.ran.entries]
-    calls = (*paired, *audit.ran.alone[side])
-    return [call for call in calls if call.backward is backward and _kind(call) not in _MOVES]
+    last = (until.reference, until.candidate)[side].index if until else math.inf
+    calls = sorted((*paired, *audit.ran.alone[side]), key=lambda call: call.index)
+    return [call for call in calls if call.backward is backward and call.index < last and _kind(call) not in _MOVES]
 
 
 def _kind(call: Call) -> str:

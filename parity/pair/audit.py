@@ -66,8 +66,9 @@ class PairAudit:
 
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
     the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did
-    not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its
-    floor. settings: how the two optimizers differ, in words.
+    not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its floor. settings:
+    how the two optimizers differ, in words. untied: weight of the reference -> weights of the candidate that are each a
+    copy of it, so that each gets a part of its gradient.
     """
 
     ran: Ran
@@ -79,6 +80,7 @@ class PairAudit:
     unstable: dict[str, list[str]] = field(default_factory=dict)
     isolated: Isolated | None = None
     settings: tuple[str, ...] = ()
+    untied: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def first(self) -> Entry | None:
@@ -149,7 +151,7 @@ def audit_sides(
     settings = compare_settings(found, (left, right))
     ran = run_pair(left, right, found, stages or {}, seed, unequal, keep=bool(draws))
     audit = PairAudit(ran=ran, weights=found, given=given, changed_inputs=_changed(given_inputs, (left, right)))
-    audit.settings = settings
+    audit.settings, audit.untied = settings, _untied(found, left.model, right.model)
     if draws:
         taps = [_own(stages or {}, place) for place in range(2)]
         maps = [replace(found, mirrored=True), match_weights(right.model, right.model, ())]
@@ -274,6 +276,15 @@ def _check_apart(left: nn.Module, right: nn.Module) -> None:
 def _given(weights: WeightMap, left: nn.Module, right: nn.Module) -> dict[str, Drift]:
     theirs, ours = tensors_of(left), tensors_of(right)
     return {key: compare(match.gather(theirs).detach(), ours[key].detach()) for key, match in weights.matches.items()}
+
+
+def _untied(weights: WeightMap, left: nn.Module, right: nn.Module) -> dict[str, list[str]]:
+    theirs, ours = tensors_of(left), tensors_of(right)
+    copies: dict[str, list[str]] = {}
+    for key, match in weights.matches.items():
+        if len(match.reference) == 1 and ours[key].numel() == theirs[match.reference[0]].numel():
+            copies.setdefault(match.reference[0], []).append(key)
+    return {name: keys for name, keys in copies.items() if len(keys) > 1}
 
 
 def _changed(given: list[Any], sides: tuple[Side, Side]) -> list[str]:

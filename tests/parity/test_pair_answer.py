@@ -129,3 +129,40 @@ def test_the_figures_beside_a_verdict_are_those_that_decided(run):
             continue
         _, found, bound = decided(row, 5)
         assert (over_floor(row) > 5) == (row.verdict is Verdict.DRIFT) == (found > bound), row
+
+
+TIED = """
+import torch
+from torch import nn
+
+class Old(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+
+    def forward(self, x):
+        return torch.tanh(self.embedding(x)) @ self.embedding.weight.T
+
+class New(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.embedding(x)))
+
+def reference(): return Old()
+def candidate(): return New()
+def inputs(seed): return torch.arange(6)
+def loss(outputs, inputs): return outputs.square().sum()
+WEIGHTS = {"head.weight": "embedding.weight"}
+NAMES = {"embedding": "embedding"}
+"""
+
+
+def test_weights_that_the_candidate_does_not_tie_are_named(tmp_path):
+    path = tmp_path / "tied.py"
+    path.write_text(TIED)
+    results = judged(audit_adapter(load_adapter(path), draws=4), "tied", command="", scope={}, timings={})
+    assert results.exit_code == 1
+    assert "several weights of the candidate, not tied: embedding.weight, head.weight" in results.answer
