@@ -78,6 +78,8 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
     if entry := standing_out(audit, culprit):
         own = "" if entry.cause in _NEVER_ROUNDING else one_sided(audit, backward=entry.candidate.backward, until=entry)
         return f"First to depart: {blame(entry)}. {own}".rstrip()
+    if culprit and culprit.stage == "weights":
+        return ""
     own = one_sided(audit, backward=backward)
     departing = next(filter(_born, audit.ran.entries), None)
     if departing is None:

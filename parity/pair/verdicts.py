@@ -141,7 +141,8 @@ def _findings(audit: PairAudit, rows: list[Row]) -> list[Finding]:
     culprit = next((row for row in rows if row.verdict is Verdict.DRIFT), None)
     in_update = culprit is not None and culprit.stage == "update" and gradients_agree(audit)
     if not in_update and (first := standing_out(audit, culprit)):
-        verdict = next(row.verdict for row in rows if row.tensor.startswith(f"{first.number:04d} "))
+        own = next(row.verdict for row in rows if row.tensor.startswith(f"{first.number:04d} "))
+        verdict = Verdict.DRIFT if culprit else own  # it belongs to what drifts, even where it is not judged by itself
         found.append(Finding(name="first departure", verdict=verdict, detail=f"{blame(first)}; {places(first)}"))
     if audit.settings:
         seen = any(row.stage == "update" and row.verdict is Verdict.DRIFT for row in rows)
