@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 from parity.comparison import Drift
 from parity.noise import Floor
 from parity.schema import Row
-from parity.verdict import excess
+from parity.verdict import deciding, excess
 
 _SHARED = ({item.name for item in fields(Drift)} & {item.name for item in fields(Row)}) - {"slices"}
 
@@ -30,3 +31,11 @@ def over_floor(row: Row) -> float | None:
     """The figure that decided: how many times its floor a row is; None where there is no floor, or no number."""
     floor = floor_of(row)
     return None if floor is None or row.structural else excess(drift_of(row), floor)
+
+
+def decided(row: Row, c: float) -> tuple[str, float | None, float | None]:
+    """The figure that decides a verdict: its name, its value and what was allowed, c times its floor."""
+    times_floor, name, found = deciding(drift_of(row), floor_of(row))
+    if not found or not 0 < times_floor < math.inf:
+        return name, found, row.bound
+    return name, found, found * c / times_floor

@@ -7,7 +7,7 @@ sqrt(v / (1 - beta2^t)) + eps, delta = new - old parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ def take_apart(inputs: Tensors, legacy: Update, old: Tensors, modern: Update, ne
         return _ingredient(name, pairs, sizes)
 
     ingredients = tuple(part(name, compute) for name, compute in _COMPUTE.items())
-    ownership, settings = tuple(_ownership(legacy, modern)), tuple(_settings(shared, before, after))
+    ownership, settings = tuple(_ownership(legacy, modern)), tuple(differing_settings(shared, before, after))
     return Anatomy(
         ownership=ownership,
         settings=settings,
@@ -188,16 +188,21 @@ def _ownership(legacy: Update, modern: Update) -> list[str]:
     return found
 
 
-def _settings(keys: list[str], before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Hyper-parameters that are not the same, each with how many parameters it concerns."""
-    found: dict[str, int] = {}
+def differing_settings(
+    keys: Sequence[str], before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]
+) -> list[str]:
+    """Hyper-parameters that are not the same, each with the parameters it concerns; `before` and `after` by key."""
+    found: dict[str, list[str]] = {}
     for key in keys:
         for name in dict.fromkeys((*before[key], *after[key])):
             old, new = before[key].get(name), after[key].get(name)
             if old != new:
                 text = f"{name} {_shown(new)} instead of {_shown(old)}"
-                found[text] = found.get(text, 0) + 1
-    return [text if count == len(keys) else f"{text} (for {count} of {len(keys)})" for text, count in found.items()]
+                found.setdefault(text, []).append(key)
+    return [
+        text if len(own) == len(keys) else f"{text} (for {len(own)} of {len(keys)}: {listed(own, 2)})"
+        for text, own in found.items()
+    ]
 
 
 def _sentence(ownership: tuple[str, ...], settings: tuple[str, ...], parts: tuple[Ingredient, ...]) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parity.held import over_floor
+from parity.held import decided, over_floor
 from parity.report.format import NONE, SYMBOLS, apart, figure, times, tone
 from parity.report.tables import describe_scope, is_observer, side_checks, tally, worst_by_stage
 from parity.schema import Results, Row
@@ -34,7 +34,7 @@ def _print(results: Results, console: Console) -> None:
     _print_side_checks(results, console)
     _print_notes(results, console)
     if results.divergence:
-        _print_divergence(results.divergence, console)
+        _print_divergence(results.divergence, results.floor["c"], console)
         for line in results.culprit.lines if results.culprit else [results.culprit_note]:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print()
@@ -108,10 +108,11 @@ def _print_notes(results: Results, console: Console) -> None:
         console.print(Text(f"skipped {skipped['what']}: {skipped['why']}", style="bright_black"), highlight=False)
 
 
-def _print_divergence(row: Row, console: Console) -> None:
+def _print_divergence(row: Row, c: float, console: Console) -> None:
     console.print()
     console.print(Text("first divergence  ", style="bold").append(row.id, style=_STYLES["differs"]), highlight=False)
-    console.print(f"  {row.reason}; relative L2 {figure(row.rel_l2)}, allowed {figure(row.bound)}", highlight=False)
+    name, found, bound = decided(row, c)
+    console.print(f"  {row.reason}; {name} {figure(found)}, allowed {figure(bound)}", highlight=False)
     if row.worst_index is not None:
         values = " became ".join(apart(row.worst_reference, row.worst_candidate))
         console.print(f"  worst element {row.worst_index}: {values}", highlight=False, markup=False)

@@ -55,17 +55,24 @@ def excess(drift: Drift, floor: Floor | None) -> float:
     The rounding of the result itself is part of every floor: half a unit in the last place of its largest element. A
     scalar that no perturbation happened to move would otherwise be held to its last bit.
     """
+    return deciding(drift, floor)[0]
+
+
+def deciding(drift: Drift, floor: Floor | None) -> tuple[float, str, float | None]:
+    """`excess`, and the figure that makes it, by name and value: the one that decides the verdict."""
     if drift.bitwise:
-        return 0.0
+        return 0.0, "relative L2", drift.rel_l2
     if drift.structural or floor is None:
-        return float("inf")
+        return math.inf, "relative L2", drift.rel_l2
     if drift.exact:
-        return _ratio(drift.differing, floor.differing)
+        return _ratio(drift.differing, floor.differing), "elements that differ", drift.differing
     relative, largest = _ratio(drift.rel_l2, floor.rel_l2), _ratio(drift.max_abs, floor.max_abs)
     if drift.scaled_ulp is not None and math.isfinite(drift.scaled_ulp) and drift.dtype in ROUNDOFF:
         relative = min(relative, _ratio(drift.rel_l2, ROUNDOFF[drift.dtype]))
         largest = min(largest, 2 * drift.scaled_ulp)
-    return max(relative, largest)
+    if largest > relative:
+        return largest, "largest difference", drift.max_abs
+    return relative, "relative L2", drift.rel_l2
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from parity.pair.audit import PairAudit, audit_sides, match_by_use
+from parity.pair.generators import generators_kept
+from parity.pair.lockstep import SIDES
 from parity.pair.names import UNUSED, WeightMap, tensors_of
-from parity.pair.side import Side, named_tensors
+from parity.pair.side import Side, named_tensors, state_kept
 from parity.pair.taps import Stages
 
 _REQUIRED = {"reference": "()", "candidate": "()", "inputs": "(seed)"}
 _OPTIONAL = {"loss": "(outputs, inputs)", "optimizer": "(model)", "candidate_inputs": "(inputs)"}
 _TABLES = ("NAMES", "WEIGHTS", "STAGES")
+_ARGUMENTS = re.compile(r"unexpected keyword argument|missing \d+ required|takes .* positional argument")
 ORIGINS = ("reference", "own")
 
 
@@ -87,6 +91,8 @@ def load_adapter(path: Path) -> Adapter:
     for name in _TABLES:
         if not isinstance(defined.get(name, {}), (Mapping, list, tuple)):
             raise ValueError(f"{path}: {name} must be a dict, found {type(defined[name]).__name__}")
+    if "optimizer" in defined and "loss" not in defined:
+        raise ValueError(f"{path}: optimizer(model) without loss(outputs, inputs): without a gradient it has no step")
     origin = defined.get("WEIGHTS_FROM", "reference")
     if origin not in ORIGINS:
         raise ValueError(f"{path}: WEIGHTS_FROM is {origin!r}; allowed are {' and '.join(map(repr, ORIGINS))}")
@@ -108,9 +114,12 @@ def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: s
     """Build both sides, match and (unless WEIGHTS_FROM = "own") carry the weights across, and audit one step.
 
     Raises:
-        ValueError: weights that the candidate uses and no pass could match, though the reference should give them.
+        ValueError: a model does not take its inputs; or weights that the candidate uses and no pass could match, though
+            the reference should give them.
     """
     left, right = adapter.sides(seed, device)
+    for what, side in zip(SIDES, (left, right), strict=True):
+        _check_call(adapter, what, side)
     matched = match_by_use(left, right, adapter.names, adapter.weights)
     if adapter.weights_from == "reference":
         _refuse_open(adapter, matched, right.model)
@@ -118,6 +127,7 @@ def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: s
     stages = stages_of(adapter, left.model, right.model)
     if adapter.optimizer:
         for side in (left, right):
+            side.remake = adapter.optimizer
             side.optimizer = adapter.optimizer(side.model)
     return audit_sides(left, right, stages=stages, seed=seed, draws=draws, matched=matched)
 
@@ -184,6 +194,23 @@ def _check_function(path: Path, name: str, arguments: str, found: Any) -> None:
         raise ValueError(f"{path}: {name} is called as {name}{arguments}; it takes other arguments") from None
 
 
+def _check_call(adapter: Adapter, what: str, side: Side) -> None:
+    """One forward that leaves no trace, so that inputs of another signature are told apart from a failing model."""
+    try:
+        with generators_kept(), state_kept(side.model), torch.no_grad():
+            side.forward()
+    except TypeError as error:
+        if not _ARGUMENTS.search(str(error)):
+            raise
+        given = f"arguments {', '.join(side.inputs)}" if isinstance(side.inputs, Mapping) else "what inputs(seed) gives"
+        remedy = "change inputs(seed)"
+        if what == "candidate":
+            remedy = "say what it takes in candidate_inputs(inputs)" + (
+                ", which gives these" if adapter.candidate_inputs else ""
+            )
+        raise ValueError(f"{adapter.path}: the {what} does not take {given}: {error}; {remedy}") from error
+
+
 def _refuse_open(adapter: Adapter, matched: WeightMap, candidate: nn.Module) -> None:
     open_keys = [key for key in matched.only_candidate if matched.refused.get(key) != UNUSED]
     if not open_keys:
@@ -196,7 +223,7 @@ def _refuse_open(adapter: Adapter, matched: WeightMap, candidate: nn.Module) -> 
     spare = ", ".join(matched.only_reference) or "none"
     raise ValueError(
         f"{adapter.path}: {len(lines)} weights of the candidate could not be matched:\n" + "\n".join(lines) + "\n"
-        f"still free in the reference: {spare}\n"
+        f"still free in the reference: {spare} (a weight that the reference ties is free for each of its uses)\n"
         "Say which is which in NAMES (reference -> candidate, modules or weights) or WEIGHTS (candidate -> reference), "
         'or set WEIGHTS_FROM = "own" if the candidate brings its own values.'
     )

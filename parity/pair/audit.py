@@ -8,20 +8,24 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.comparison import Drift, compare
 from parity.noise import Floors, widen
 from parity.ops import Call
+from parity.pair.align import Alignment
 from parity.pair.generators import generators_kept
+from parity.pair.isolated import Isolated, isolate_update
 from parity.pair.lockstep import SIDES, OutOfStep, Plan, run_in_step
 from parity.pair.names import Names, WeightMap, Weights, match_weights, tensors_of
 from parity.pair.outcome import compare_outcome, pair_up
 from parity.pair.plan import in_order, plan_by_alignment
+from parity.pair.settings import compare_settings
 from parity.pair.side import Loss, Side, named_tensors, put_back, state_kept
 from parity.pair.taps import Stages, Taps
 from parity.pair.watch import Cause, Entry, Watch, weights_by_address
 from parity.randomness import seed_everything
+from parity.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class Ran:
     gradients, buffers, optimizer state and updated weights. unpaired: "stage/tensor" that one side only yielded.
     alone: operations that one side only ran. in_order: whether both ran the same operations.
     ambiguous: groups of operations that could be aligned in more than one way and were left out.
+    gradients: the candidate's, as its backward pass left them, if they were to be kept. places: of aligned operations,
+    number of the pair -> place among the reference's own. not_reached: stage -> sides that never call its module.
     """
 
     entries: list[Entry]
@@ -40,6 +46,13 @@ class Ran:
     alone: tuple[list[Call], list[Call]]
     in_order: bool
     ambiguous: int
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    places: tuple[int, ...] = ()
+    not_reached: dict[str, list[int]] = field(default_factory=dict)
+
+    def floor_key(self, entry: Entry, output: int) -> str:
+        """The key in `PairAudit.floors` of one output of the reference's operation."""
+        return f"op/{entry.number if self.in_order else self.places[entry.number]}/{output}"
 
     @property
     def first(self) -> Entry | None:
@@ -53,7 +66,9 @@ class PairAudit:
 
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
     the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did
-    not repeat itself (empty dict: not tried).
+    not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its floor. settings:
+    how the two optimizers differ, in words. untied: weight of the reference -> weights of the candidate that are each a
+    copy of it, so that each gets a part of its gradient.
     """
 
     ran: Ran
@@ -63,6 +78,9 @@ class PairAudit:
     floors: Floors = field(default_factory=dict)
     draws: int = 0
     unstable: dict[str, list[str]] = field(default_factory=dict)
+    isolated: Isolated | None = None
+    settings: tuple[str, ...] = ()
+    untied: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def first(self) -> Entry | None:
@@ -92,7 +110,8 @@ def audit_pair(
         candidate: the model examined; must not share modules or weights with `reference`.
         inputs: a tensor, or a tuple or dict that is spread over the arguments. Each side gets a copy.
         loss: of (outputs, inputs), a scalar to run backward from; None: forward only.
-        optimizers: of reference and candidate, each to make one update; None: no update.
+        optimizers: of reference and candidate, each to make one update; None: no update. Their step hooks run in that
+            update, but not in the draws of noise: they are functions of a model that cannot be copied.
         names: reference name -> candidate name, of modules or weights (parity.pair.names).
         weights: candidate weight -> reference weight or a function that gathers it.
         stages: name -> (module of the reference, module of the candidate), to be compared whatever lies between.
@@ -100,8 +119,11 @@ def audit_pair(
         draws: one-ULP perturbations of the reference that measure the noise floor; 0: figures without a floor.
 
     Raises:
-        ValueError: the models share weights, or an entry of `names`, `weights` or `stages` fits nothing.
+        ValueError: the models share weights, an entry of `names`, `weights` or `stages` fits nothing, or `optimizers`
+            without `loss`.
     """
+    if optimizers and loss is None:
+        raise ValueError("optimizers without loss: without a gradient they have no step")
     left_optimizer, right_optimizer = optimizers or (None, None)
     left, right = Side(reference, inputs, loss, left_optimizer), Side(candidate, inputs, loss, right_optimizer)
     left.inputs, right.inputs = left.copied_inputs(), right.copied_inputs()
@@ -125,8 +147,11 @@ def audit_sides(
     found = matched or match_by_use(left, right, names, weights)
     originals = [left.copied(), right.copied()] if draws else []
     given = _given(found, left.model, right.model)
-    ran = run_pair(left, right, found, stages or {}, seed, {key for key, drift in given.items() if not drift.bitwise})
+    unequal = {key for key, drift in given.items() if not drift.bitwise}
+    settings = compare_settings(found, (left, right))
+    ran = run_pair(left, right, found, stages or {}, seed, unequal, keep=bool(draws))
     audit = PairAudit(ran=ran, weights=found, given=given, changed_inputs=_changed(given_inputs, (left, right)))
+    audit.settings, audit.untied = settings, _untied(found, left.model, right.model)
     if draws:
         taps = [_own(stages or {}, place) for place in range(2)]
         maps = [replace(found, mirrored=True), match_weights(right.model, right.model, ())]
@@ -135,7 +160,13 @@ def audit_sides(
             for place, (name, side) in enumerate(zip(SIDES, originals, strict=True))
         }
         audit.draws, audit.floors = draws, measure_floors(originals[0], maps[0], taps[0], seed, draws)
+        if any(_beyond(key, drift, audit.floors) for key, drift in ran.values.items()):
+            audit.isolated = isolate_update(originals[0], (left, right), found, ran.gradients, draws)
     return audit
+
+
+def _beyond(key: str, drift: Drift, floors: Floors) -> bool:
+    return key.startswith("update/") and judge(drift, floors.get(key))[0] is Verdict.DRIFT
 
 
 def match_by_use(left: Side, right: Side, names: Names | None, weights: Weights | None) -> WeightMap:
@@ -161,24 +192,34 @@ def keyed(ran: Ran) -> Iterable[tuple[str, Drift]]:
     if ran.in_order:
         for entry in ran.entries:
             for place, drift in enumerate(entry.drifts):
-                yield f"op/{entry.number}/{place}", drift
+                yield ran.floor_key(entry, place), drift
     yield from ran.values.items()
 
 
 def run_pair(
-    left: Side, right: Side, weights: WeightMap, stages: Stages, seed: int, unequal: Iterable[str] = ()
+    left: Side,
+    right: Side,
+    weights: WeightMap,
+    stages: Stages,
+    seed: int,
+    unequal: Iterable[str] = (),
+    *,
+    keep: bool = False,
 ) -> Ran:
-    """One step of both sides; operations meet in order, or as aligned where they are not the same."""
+    """One step of both sides; operations meet in order, or as aligned where they are not the same.
+
+    keep: whether the candidate's gradients are to be kept as they are before the update.
+    """
     sides = (left, right)
     if _looks_alike(left.model, right.model):
         buffers = [{name: buffer.clone() for name, buffer in side.model.named_buffers()} for side in sides]
         try:
-            return _run(sides, in_order, weights, stages, seed, unequal, ambiguous=0)
+            return _run(sides, in_order, weights, stages, seed, unequal, keep)
         except OutOfStep:
             for side, kept in zip(sides, buffers, strict=True):
                 put_back(side.model, kept)
     plan, alignment = plan_by_alignment(sides, weights)
-    return _run(sides, plan, weights, stages, seed, unequal, ambiguous=len(alignment.ambiguous))
+    return _run(sides, plan, weights, stages, seed, unequal, keep, alignment)
 
 
 def _run(
@@ -188,7 +229,8 @@ def _run(
     stages: Stages,
     seed: int,
     unequal: Iterable[str],
-    ambiguous: int,
+    keep: bool,
+    alignment: Alignment | None = None,
 ) -> Ran:
     watch, taps = Watch(weights_by_address(sides[1].model), frozenset(unequal)), Taps(stages)
     steps = [partial(side.step, watching=partial(taps.on, place)) for place, side in enumerate(sides)]
@@ -199,6 +241,7 @@ def _run(
     pair_up("output", left_outputs, right_outputs, values, unpaired)
     if left_loss is not None and right_loss is not None:
         values["loss/loss"] = compare(left_loss, right_loss)
+    gradients = _gradients(sides[1].model) if keep else {}
     compare_outcome(weights, sides, values, unpaired, watch.latest)
     return Ran(
         entries=watch.entries,
@@ -206,8 +249,15 @@ def _run(
         unpaired=unpaired,
         alone=watch.alone_calls,
         in_order=plan is in_order,
-        ambiguous=ambiguous,
+        ambiguous=len(alignment.ambiguous) if alignment else 0,
+        gradients=gradients,
+        places=tuple(place for place, _ in alignment.pairs) if alignment else (),
+        not_reached=taps.not_reached,
     )
+
+
+def _gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _looks_alike(left: nn.Module, right: nn.Module) -> bool:
@@ -226,6 +276,15 @@ def _check_apart(left: nn.Module, right: nn.Module) -> None:
 def _given(weights: WeightMap, left: nn.Module, right: nn.Module) -> dict[str, Drift]:
     theirs, ours = tensors_of(left), tensors_of(right)
     return {key: compare(match.gather(theirs).detach(), ours[key].detach()) for key, match in weights.matches.items()}
+
+
+def _untied(weights: WeightMap, left: nn.Module, right: nn.Module) -> dict[str, list[str]]:
+    theirs, ours = tensors_of(left), tensors_of(right)
+    copies: dict[str, list[str]] = {}
+    for key, match in weights.matches.items():
+        if len(match.reference) == 1 and ours[key].numel() == theirs[match.reference[0]].numel():
+            copies.setdefault(match.reference[0], []).append(key)
+    return {name: keys for name, keys in copies.items() if len(keys) > 1}
 
 
 def _changed(given: list[Any], sides: tuple[Side, Side]) -> list[str]:

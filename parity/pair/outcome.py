@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parity.comparison import Drift, compare
 from parity.pair.names import WeightMap
-from parity.pair.side import Side
+from parity.pair.side import Side, step_hooks
 
 Known = Callable[[Tensor, Tensor], Drift | None]
 
@@ -36,7 +36,7 @@ def compare_outcome(
         if side.optimizer is not None:
             side.optimizer.step()
     if all(side.optimizer is not None for side in sides):
-        _updates(weights, sides, values, unpaired)
+        compare_updates(weights, sides, values, unpaired)
 
 
 def pair_up(
@@ -54,7 +54,18 @@ def pair_up(
             unpaired[f"{stage}/{name}"] = int(name in right)
 
 
-def _updates(weights: WeightMap, sides: tuple[Side, Side], values: dict[str, Drift], unpaired: dict[str, int]) -> None:
+def compare_updates(
+    weights: WeightMap, sides: tuple[Side, Side], values: dict[str, Drift], unpaired: dict[str, int]
+) -> None:
+    """Compare what an update has left: gradients that step hooks changed, optimizer state, weights.
+
+    values: gets "update/STATE of NAME", "update/NAME" and, if both sides have step hooks, "update/gradient after step
+    hooks of NAME".
+    unpaired: gets those that one side only has, with the side.
+    """
+    if all(side.optimizer is not None and step_hooks(side.optimizer) for side in sides):
+        hooked = [{n: p.grad for n, p in side.model.named_parameters() if p.grad is not None} for side in sides]
+        _gathered("update", weights, hooked, values, unpaired, "gradient after step hooks of ")
     states = [_states(side) for side in sides]
     for entry in dict.fromkeys([*states[0], *states[1]]):
         _gathered("update", weights, [state.get(entry, {}) for state in states], values, unpaired, f"{entry} of ")

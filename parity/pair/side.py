@@ -24,18 +24,29 @@ Watching = Callable[[nn.Module], AbstractContextManager[None]]
 class Side:
     """A model, its inputs (a tensor, or a tuple or dict that is spread over the arguments), loss and optimizer.
 
-    loss: of (outputs, inputs), a scalar; None: forward only.
+    loss: of (outputs, inputs), a scalar; None: forward only. remake: builds the optimizer of a copied model; without it
+    a copy of the optimizer is made, which has no step hooks: what they refer to is not known.
     """
 
     model: nn.Module
     inputs: Any
     loss: Loss | None = None
     optimizer: torch.optim.Optimizer | None = None
+    remake: Callable[[nn.Module], torch.optim.Optimizer] | None = None
 
     def copied(self) -> Side:
         """A side of its own with equal tensors; the optimizer's copy holds the copied parameters."""
-        model, optimizer, inputs = (*copy.deepcopy((self.model, self.optimizer)), self.copied_inputs())
-        return Side(model, inputs, self.loss, optimizer)
+        if self.remake is None:
+            model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        else:
+            model = copy.deepcopy(self.model)
+            optimizer = self.remake(model)
+        return Side(model, self.copied_inputs(), self.loss, optimizer, self.remake)
+
+    @property
+    def hooks_lost(self) -> bool:
+        """Whether a copy's optimizer would step without the hooks that this one has."""
+        return self.remake is None and self.optimizer is not None and bool(step_hooks(self.optimizer))
 
     def moved(self, draw: int) -> Side:
         """A copy whose weights and inputs are moved by -1, 0 or +1 unit in the last place."""
@@ -74,6 +85,12 @@ class Side:
             if value is not None:
                 value.backward()
         return named_tensors(outputs), None if value is None else value.detach()
+
+
+def step_hooks(optimizer: torch.optim.Optimizer) -> int:
+    """How many hooks run before and after each of the optimizer's steps."""
+    kinds = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    return sum(len(getattr(optimizer, kind, ())) for kind in kinds)
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -27,11 +27,18 @@ class Taps:
         self._stages = stages
         self._waiting: dict[str, tuple[int, Tensor]] = {}
         self.drifts: dict[str, Drift] = {}
+        self._called: dict[str, set[int]] = {stage: set() for stage in stages}
 
     @property
     def unpaired(self) -> dict[str, int]:
-        """Tensors that only one side yielded, and which side that was (0: reference)."""
-        return {key: side for key, (side, _) in self._waiting.items()}
+        """Tensors of reached stages that only one side yielded, and which side that was (0: reference)."""
+        skipped = self.not_reached
+        return {key: side for key, (side, _) in self._waiting.items() if key.partition("/")[0] not in skipped}
+
+    @property
+    def not_reached(self) -> dict[str, list[int]]:
+        """Stages whose module a side never calls (it may use the module's weights otherwise), with these sides."""
+        return {stage: sorted({0, 1} - called) for stage, called in self._called.items() if len(called) < 2}
 
     @contextmanager
     def on(self, side: int, model: nn.Module) -> Iterator[None]:
@@ -44,6 +51,7 @@ class Taps:
 
     def _read(self, side: int, stage: str, calls: list[int], module: nn.Module, _: Any, outputs: Any) -> None:
         calls[0] += 1
+        self._called[stage].add(side)
         again = f"#{calls[0]}" if calls[0] > 1 else ""
         for name, tensor in named_tensors(outputs).items():
             self._value(side, f"{stage}/{name}{again}", tensor)

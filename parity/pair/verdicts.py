@@ -13,8 +13,11 @@ import torch
 from parity.comparison import Drift
 from parity.environment import fingerprint
 from parity.noise import C, Floor
+from parity.pair.answer import answer, blame, phase, standing_out
 from parity.pair.audit import PairAudit
-from parity.pair.watch import Cause, Entry
+from parity.pair.judging import gradients_agree, judged_value
+from parity.pair.lockstep import SIDES
+from parity.pair.watch import Entry
 from parity.rows import allowance, figures_of
 from parity.schema import Finding, FloorEvidence, Goldens, Results, Row, Skipped, StageSummary
 from parity.verdict import Verdict, exit_code, judge, overall, worst
@@ -36,10 +39,10 @@ def judged(audit: PairAudit, name: str, *, command: str, scope: dict[str, Any], 
     rows = [*_rows(audit, name, command)]
     findings = _findings(audit, rows)
     words = [row.verdict for row in rows] + [finding.verdict for finding in findings]
-    culprit = _culprit(audit, rows)
+    culprit = next((row for row in rows if row.verdict is Verdict.DRIFT), None)
     stages = list(dict.fromkeys(row.stage for row in rows))
     return Results(
-        answer=_answer(audit, rows, findings, culprit),
+        answer=answer(audit, rows, findings, culprit),
         verdict=overall(words),
         exit_code=exit_code(words),
         first_divergence=culprit.id if culprit else None,
@@ -74,14 +77,6 @@ def judged(audit: PairAudit, name: str, *, command: str, scope: dict[str, Any], 
     )
 
 
-def blame(entry: Entry) -> str:
-    """An operation that departs: what and why, in a few words."""
-    detail = f" ({entry.detail})" if entry.detail else ""
-    direction = ", backward" if entry.candidate.backward else ""
-    where = f" in {entry.candidate.module}" if entry.candidate.module else ""
-    return f"{entry.candidate.op}{where}{direction}: {entry.cause}{detail}"
-
-
 def places(entry: Entry) -> str:
     """Module and source line of an operation on both sides."""
     sides = (("candidate", entry.candidate), ("reference", entry.reference))
@@ -101,16 +96,16 @@ def _rows(audit: PairAudit, name: str, command: str) -> Iterator[Row]:
         yield _row(name, "weights", key, drift, verdict, origin, _EXACTLY, command)
     for entry in audit.ran.entries:
         yield from _entry_rows(audit, entry, name, command)
-    for key, drift in audit.ran.values.items():
+    for key, drift in sorted(audit.ran.values.items(), key=lambda item: phase(item[0])):
         stage, _, tensor = key.partition("/")
-        verdict, reason = _judged(audit, key, drift)
-        yield _row(name, stage, tensor, drift, verdict, reason, audit.floors.get(key), command)
+        verdict, reason, floor = judged_value(audit, key, drift)
+        yield _row(name, stage, tensor, drift, verdict, reason, floor, command)
 
 
 def _entry_rows(audit: PairAudit, entry: Entry, name: str, command: str) -> Iterator[Row]:
     for place, drift in enumerate(entry.drifts):
         key = f"op/{entry.number}/{place}" if audit.ran.in_order else ""
-        verdict, reason = _judged(audit, key, drift)
+        verdict, reason, floor = judged_value(audit, key, drift)
         if not audit.ran.in_order and verdict is not Verdict.IDENTICAL:
             verdict = Verdict.NOT_EXERCISED
             reason = f"{reason}; aligned, not judged: the sides run different operations"
@@ -118,14 +113,7 @@ def _entry_rows(audit: PairAudit, entry: Entry, name: str, command: str) -> Iter
             reason = f"{reason}; {blame(entry)}; {places(entry)}"
         tensor = f"{entry.number:04d} {entry.candidate.op} {entry.candidate.module}"
         tensor += f" #{place}" if len(entry.drifts) > 1 else ""
-        yield _row(name, "operations", tensor, drift, verdict, reason, audit.floors.get(key), command)
-
-
-def _judged(audit: PairAudit, key: str, drift: Drift) -> tuple[Verdict, str]:
-    for side, keys in audit.unstable.items():
-        if key in keys:
-            return Verdict.UNSTABLE, f"the {side} does not repeat itself here"
-    return judge(drift, audit.floors.get(key))
+        yield _row(name, "operations", tensor, drift, verdict, reason, floor, command)
 
 
 def _row(
@@ -148,49 +136,23 @@ def _row(
     )
 
 
-def _culprit(audit: PairAudit, rows: list[Row]) -> Row | None:
-    """An unequal weight before anything; else the first operation that departs; else the first value that drifts."""
-    drifting = [row for row in rows if row.verdict is Verdict.DRIFT]
-    return drifting[0] if drifting else None
-
-
-def _answer(audit: PairAudit, rows: list[Row], findings: list[Finding], culprit: Row | None) -> str:
-    same = sum(row.verdict is Verdict.IDENTICAL for row in rows)
-    first = _born(audit, rows)
-    born = f" First to depart: {blame(first)}." if first else ""
-    if culprit:
-        return f"No: the candidate departs from the reference at {culprit.stage} ({culprit.tensor}).{born}"
-    broken = [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]
-    if broken:
-        return f"No: the numbers agree, but the structure differs ({'; '.join(broken)}).{born}"
-    doubts = Counter(row.verdict for row in rows if row.verdict in (Verdict.UNSTABLE, Verdict.MISSING, Verdict.ERROR))
-    if doubts:
-        listed = ", ".join(f"{count} {word}" for word, count in doubts.items())
-        return f"Cannot tell: {listed} among {len(rows)} comparisons.{born}"
-    if same == len(rows):
-        return f"Yes: the candidate gives the same bytes as the reference in all {same} comparisons."
-    return (
-        f"Yes, up to rounding: {same} of {len(rows)} comparisons are the same bytes, the rest within the noise.{born}"
-    )
-
-
-def _born(audit: PairAudit, rows: list[Row]) -> Entry | None:
-    """The first operation that departs by more than rounding, else the first that departs at all."""
-    verdicts = {row.tensor.split(" #")[0]: row.verdict for row in rows if row.stage == "operations"}
-    departing = [entry for entry in audit.ran.entries if entry.cause not in (None, Cause.INHERITED)]
-    named = {entry.number: f"{entry.number:04d} {entry.candidate.op} {entry.candidate.module}" for entry in departing}
-    given = (Cause.WEIGHT, Cause.ARGUMENT)
-    for entry in departing:
-        if entry.cause in given or verdicts.get(named[entry.number]) is Verdict.DRIFT:
-            return entry
-    return departing[0] if departing else None
-
-
 def _findings(audit: PairAudit, rows: list[Row]) -> list[Finding]:
     ran, found = audit.ran, []
-    if first := _born(audit, rows):
-        verdict = next(row.verdict for row in rows if row.tensor.startswith(f"{first.number:04d} "))
+    culprit = next((row for row in rows if row.verdict is Verdict.DRIFT), None)
+    in_update = culprit is not None and culprit.stage == "update" and gradients_agree(audit)
+    if not in_update and (first := standing_out(audit, culprit)):
+        own = next(row.verdict for row in rows if row.tensor.startswith(f"{first.number:04d} "))
+        verdict = Verdict.DRIFT if culprit else own  # it belongs to what drifts, even where it is not judged by itself
         found.append(Finding(name="first departure", verdict=verdict, detail=f"{blame(first)}; {places(first)}"))
+    if audit.settings:
+        seen = any(row.stage == "update" and row.verdict is Verdict.DRIFT for row in rows)
+        verdict = Verdict.DRIFT if seen else Verdict.NOT_EXERCISED
+        detail = "; ".join(audit.settings) + ("" if seen else "; not to be seen in the numbers of this one step")
+        found.append(Finding(name="optimizer settings", verdict=verdict, detail=detail))
+    for stage, sides in ran.not_reached.items():
+        who = " and the ".join(SIDES[side] for side in sides)
+        detail = f"the {who} never calls its module; its weights are judged all the same"
+        found.append(Finding(name=f"stage not reached, {stage}", verdict=Verdict.NOT_EXERCISED, detail=detail))
     how = Counter(match.how for match in audit.weights.matches.values())
     detail = ", ".join(f"{count} {word}" for word, count in how.items()) or "none"
     found.append(Finding(name="weights matched", verdict=Verdict.IDENTICAL, detail=detail))

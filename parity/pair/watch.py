@@ -123,7 +123,9 @@ class Watch:
         weights = [self.weights.get(_address(tensor), "") for tensor in candidate.inputs]
         unequal = ", ".join(dict.fromkeys(name for name in weights if name in self.unequal))
         if any(_address(tensor) in self._differing for tensor in candidate.inputs):
-            return Cause.INHERITED, f"weight {unequal} differs too" if unequal else ""
+            also = [f"weight {unequal}"] if unequal else []
+            also += [arguments] if (arguments := _differing_arguments(reference.call, candidate.call)) else []
+            return Cause.INHERITED, ", ".join(also)
         if unequal:
             return Cause.WEIGHT, unequal
         if arguments := _differing_arguments(reference.call, candidate.call):

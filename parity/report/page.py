@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from parity import ledger
 from parity.draws.record import USES
-from parity.held import over_floor
+from parity.held import decided, over_floor
 from parity.report import charts, format, tables
 from parity.schema import Row
 
@@ -49,7 +49,7 @@ def _environment() -> Environment:
     )
     environment.filters.update({name: getattr(format, name) for name in _FORMATS})
     environment.filters.update(unbroken=_unbroken, over_floor=over_floor, apart=_apart)
-    environment.filters.update(describe_scope=tables.describe_scope)
+    environment.filters.update(decided=decided, describe_scope=tables.describe_scope)
     environment.filters["draw_text"] = ledger.describe
     environment.globals.update(
         uses=USES, symbols=format.SYMBOLS, tally_bar=charts.tally_bar, columns=list(tables.UPDATE_COLUMNS)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from parity.files import write_atomically
-from parity.held import over_floor
+from parity.held import decided, over_floor
 from parity.ledger import ledgers_of
 from parity.report import charts, format, tables
 from parity.report.page import SHARED_SCRIPTS, render_page
@@ -73,11 +73,12 @@ def payload(results: Results) -> str:
     ]
     frames = [replace(frame, image=f"#frame-{index}") for index, frame in enumerate(results.frames)]
     verdicts = {word: {"symbol": format.SYMBOLS[word], "tone": format.tone(word)} for word in Verdict}
-    shown, over = (
-        to_json(replace(results, pictures=pictures, frames=frames)),
-        plain(list(map(over_floor, results.rows))),
-    )
-    document = {"results": shown, "verdicts": verdicts, "over": over}
+    figures = plain([(over_floor(row), *decided(row, results.floor["c"])) for row in results.rows])
+    document = {
+        "results": to_json(replace(results, pictures=pictures, frames=frames)),
+        "verdicts": verdicts,
+        "decided": figures,
+    }
     packed = gzip.compress(json.dumps(document, allow_nan=False, separators=(",", ":")).encode(), mtime=0)
     return base64.b64encode(packed).decode()
 

@@ -100,6 +100,10 @@ def test_without_floors_a_difference_is_no_verdict(example):
             "without any tensor",
         ),
         ("def reference(): ...\ndef candidate(): ...\ndef inputs(seed): ...\nNAME = {}\n", "NAME is not read"),
+        (
+            "def reference(): ...\ndef candidate(): ...\ndef inputs(seed): ...\ndef optimizer(model): ...\n",
+            r"optimizer\(model\) without loss",
+        ),
     ],
 )
 def test_a_bad_adapter_says_what_is_wrong(tmp_path, text, says):
@@ -107,6 +111,19 @@ def test_a_bad_adapter_says_what_is_wrong(tmp_path, text, says):
     path.write_text(text)
     with pytest.raises(ValueError, match=says):
         audit_adapter(load_adapter(path))
+
+
+def test_a_candidate_of_another_signature_is_told_in_one_line(example):
+    edit(example, "adapter.py", "    return torch.randint", "    return {'tokens': torch.randint")
+    edit(example, "adapter.py", "generator=generator)", "generator=generator)}")
+    edit(example, "adapter.py", "inputs.flatten()", "inputs['tokens'].flatten()")
+    results_of(example, draws=0)  # as a dict of arguments it works
+    edit(example, "new_tagger.py", "def forward(self, tokens: Tensor)", "def forward(self, words: Tensor)")
+    edit(example, "new_tagger.py", "self.embedding(tokens)", "self.embedding(words)")
+    says = "the candidate does not take arguments tokens: .*say .* candidate_inputs"
+    with pytest.raises(ValueError, match=says) as told:
+        results_of(example)
+    assert "\n" not in str(told.value)
 
 
 def test_a_missing_file_and_a_wrong_stage_are_named(tmp_path, example):

@@ -4,7 +4,7 @@
 //   #?q=v:drift+m:chained&sort=over   a filter; v verdict, m mode, s stage, p pipeline, variant; !word leaves out; other words search
 (async () => {
   const CHUNK = 60;
-  const SORTS = { over: overFloor, rel: (row) => row.rel_l2, max: (row) => row.max_abs };
+  const SORTS = { over: (row) => row.over, rel: (row) => row.rel_l2, max: (row) => row.max_abs };
   const KEYS = { v: (row) => row.verdict.replace(" ", "-"), m: (row) => row.mode, s: (row) => row.stage, p: (row) => row.pipeline, variant: (row) => row.variant };
   const placeOf = (row) => `${row.pipeline}/${row.stage ?? row.name}`; // of a row or a stage
   const byId = (id) => document.getElementById(id);
@@ -43,9 +43,6 @@
   }
   const whole = (x) => x.toLocaleString("en");
   const value = (x) => (x === null ? NONE : String(Number(x.toPrecision(7))));
-  function overFloor(row) {
-    return row.over;
-  }
 
   // ---- data ------------------------------------------------------------------------------------------------------
   async function unpack() {
@@ -53,10 +50,10 @@
     const stream = new Response(packed).body.pipeThrough(new DecompressionStream("gzip"));
     return JSON.parse(await new Response(stream).text());
   }
-  const { results, verdicts, over } = await unpack();
-  const figures = ["max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine", "worst_reference", "worst_candidate", "floor", "bound"];
+  const { results, verdicts, decided } = await unpack(); // decided: how far over its floor, the figure that decides, its value, its bound
+  const figures = ["max_abs", "mean_signed", "max_ulp", "scaled_ulp", "rel_l2", "cosine", "worst_reference", "worst_candidate", "floor"];
   const raw = new Map(results.rows.map((row) => [row.id, row]));
-  const rows = results.rows.map((row, index) => ({ ...row, over: number(over[index]), ...Object.fromEntries(figures.map((name) => [name, number(row[name])])) }));
+  const rows = results.rows.map((row, place) => ({ ...row, over: number(decided[place][0]), decider: decided[place][1], decisive: number(decided[place][2]), bound: number(decided[place][3]), ...Object.fromEntries(figures.map((name) => [name, number(row[name])])) }));
   const known = new Map(rows.map((row) => [row.id, row]));
   const several = new Set(results.stages.map((stage) => stage.pipeline)).size > 1;
   const state = { query: "", sort: "", unfolded: new Set(), folded: new Set(), shown: new Map() };
@@ -114,7 +111,7 @@
       numeric(quantity(row.max_abs, row.unit)),
       numeric(row.max_ulp === null ? NONE : row.max_ulp < 1e6 ? whole(row.max_ulp) : figure(row.max_ulp), "ulp"),
       numeric(figure(row.rel_l2)),
-      numeric(times(overFloor(row)), "over"));
+      numeric(times(row.over), "over"));
   }
   const percent = (share) => (share >= 0.9995 ? "100 %" : share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
   function stageHead(stage, found) {
@@ -202,7 +199,7 @@
   }
   function detail(row) {
     const pairs = [
-      ["relative L2", figure(row.rel_l2)], ["allowed", figure(row.bound)], ["noise floor", figure(row.floor)], ["over the floor", `${times(overFloor(row))} \u00d7`],
+      ["decided by", `${row.decider} ${figure(row.decisive)}`], ["allowed", figure(row.bound)], ["relative L2", figure(row.rel_l2)], ["its noise floor", figure(row.floor)], ["over the floor", `${times(row.over)} \u00d7`],
       ["largest difference", quantity(row.max_abs, row.unit)], ["mean difference", quantity(row.mean_signed, row.unit)], ["largest, in ULP", row.max_ulp === null ? NONE : whole(row.max_ulp)],
       ["in ULP of the largest value", row.scaled_ulp === null ? NONE : times(row.scaled_ulp)], ["largest, of |value| + rms", figure(row.rel_scaled)], ["cosine", cosine(row.cosine)], ["elements that differ", `${whole(row.differing)} of ${whole(row.count)}`],
       ["worst element", row.worst_index ? `[${row.worst_index.join(", ")}]` : NONE], ["there, reference", value(row.worst_reference)], ["there, candidate", value(row.worst_candidate)],
