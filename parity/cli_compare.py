@@ -44,13 +44,7 @@ def compare(
     one, other = (load_side(text, batch=batch, steps=steps, console=console) for text in (reference, candidate))
     if moved := [text for text, side in ((reference, one), (candidate, other)) if side.manifest["about"].get("ulp")]:
         raise ValueError(f"{moved[0]} was recorded with ulp=: it is noise for --noise, no side to compare")
-    known: Floors = {}
-    sources, count = list[str](), 0
-    if floors:
-        stored, evidence = read_floors(floors)
-        known |= stored.get("chained") or next(iter(stored.values()), {})
-        sources.append(str(floors))
-        count += int(str(evidence.get("noise runs", 0)))
+    known, sources, count = _stored(floors)
     if noise:
         runs = [load_side(text, batch=batch, steps=steps, console=console) for text in noise]
         known = floors_of(one, runs, known)
@@ -76,3 +70,12 @@ def compare(
     Console().print(f"random states: {results.scope['random states']}", highlight=False)
     Console().print(f"report: {out / 'report.html'}", soft_wrap=True)
     raise typer.Exit(results.exit_code)
+
+
+def _stored(floors: Path | None) -> tuple[Floors, list[str], int]:
+    """Floors from a file, where they come from, and on how many recordings they rest."""
+    if floors is None:
+        return {}, [], 0
+    stored, evidence = read_floors(floors)
+    chained = stored.get("chained") or next(iter(stored.values()), {})
+    return dict(chained), [str(floors)], int(str(evidence.get("noise runs", 0)))

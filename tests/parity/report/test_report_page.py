@@ -206,7 +206,7 @@ def test_the_column_over_the_floor_shows_the_figure_that_decided(small: Results)
     assert verdict is Verdict.ROUNDING
     assert reason == f"{found:.2g} x noise floor"
     unpacked = json.loads(gzip.decompress(base64.b64decode(render.payload(replace(small, rows=[row])))))
-    assert unpacked["over"] == [found]
+    assert unpacked["decided"][0][0] == found
 
 
 def test_values_that_differ_are_shown_to_differ() -> None:
