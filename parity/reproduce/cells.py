@@ -8,7 +8,7 @@ from parity.reproduce import cells_batch, cells_chance, cells_machine
 from parity.reproduce.cell import BASELINE, FLOOR, RANDOM, Cell, switched
 from parity.reproduce.run import Run
 
-DRAWS = {"coarse": 5, "detail": 2}  # one-ULP runs that measure a noise floor
+DRAWS = 5  # one-ULP runs that measure a noise floor
 
 
 def cells(base: Run) -> list[Cell]:
@@ -30,7 +30,7 @@ def cells(base: Run) -> list[Cell]:
         found = [cell for cell in found if cell.id not in _NOT_IN_DETAIL]
     noise = (
         switched(f"ulp {n}", f"pixels and weights moved by one ULP, draw {n}", FLOOR, base, ulp=n)
-        for n in range(1, DRAWS.get(base.pipeline, 3) + 1)
+        for n in range(1, DRAWS + 1)
     )
     return [_logging(cell) for cell in [*found, *noise]]
 

@@ -94,8 +94,8 @@ def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Fl
     if not drifts or reference is None:
         return Judged(**known, word=Word.ERROR, reason="nothing could be compared with the reference")
     moved = [key for key, drift in drifts.items() if not drift["bitwise"]]
-    over = _over_floor(drifts, floor) if moved else None
-    word, reason = _word(drifts, moved, over, floor)
+    over, worst = _over_floor(drifts, floor) if moved else (None, "")
+    word, reason = _word(drifts, moved, over, worst, floor)
     if word is Word.BITWISE and (unreached := unexercised(result, reference)):
         word, reason = Word.NOT_EXERCISED, unreached
     before, found = _per_step(reference), distances(drifts) if moved else {}
@@ -118,7 +118,7 @@ def judge(cell: Cell, result: Result | None, reference: Result | None, floor: Fl
     )
 
 
-def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floors) -> tuple[Word, str]:
+def _word(drifts: Drifts, moved: list[str], over: float | None, worst: str, floor: Floors) -> tuple[Word, str]:
     if not moved:
         return Word.BITWISE, f"all {len(drifts)} tensors have the same bytes"
     if broken := [key for key in moved if drifts[key]["structural"]]:
@@ -127,17 +127,18 @@ def _word(drifts: Drifts, moved: list[str], over: float | None, floor: Floors) -
         return Word.MOVED, "differs; no noise floor was measured to hold it against"
     if over is not None and over <= C:
         return Word.NOISE, f"at most {over:.2g} x the noise floor of this run, allowed {C:g}"
-    text = (
-        "beyond any floor" if over is None or over == float("inf") else f"{over:.2g} x the noise floor, allowed {C:g}"
-    )
-    return Word.MOVED, text
+    if over is None or over == float("inf"):
+        return Word.MOVED, f"{worst}: no one-ULP run moved it"
+    return Word.MOVED, f"{worst}: {over:.2g} x the noise floor, allowed {C:g}"
 
 
-def _over_floor(drifts: Drifts, floor: Floors) -> float | None:
-    """The largest figure over its floor, as verdicts see it; a tensor that no one-ULP run had has no room at all."""
+def _over_floor(drifts: Drifts, floor: Floors) -> tuple[float | None, str]:
+    """The largest figure over its floor, as verdicts see it, and whose; what no one-ULP run had has no room at all."""
     if not floor:
-        return None
-    return max(excess(_drift(figures), floor.get(key)) for key, figures in drifts.items() if not figures["bitwise"])
+        return None, ""
+    moved = {key: excess(_drift(figures), floor.get(key)) for key, figures in drifts.items() if not figures["bitwise"]}
+    worst = max(moved, key=moved.__getitem__)
+    return moved[worst], worst
 
 
 def _drift(figures: Mapping[str, Any]) -> Drift:
