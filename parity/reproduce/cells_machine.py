@@ -39,15 +39,7 @@ def kernels(base: Run) -> list[Cell]:
         ),
         machine("onednn avx2", "oneDNN limited to AVX2", isa, ISA_LINE, ONEDNN_MAX_CPU_ISA="AVX2"),
         machine("mkl avx2", "MKL limited to AVX2", isa, ISA_LINE, MKL_ENABLE_INSTRUCTIONS="AVX2"),
-        switched(
-            "onednn off",
-            "oneDNN switched off",
-            KERNELS,
-            base,
-            cause=isa,
-            control="torch.backends.mkldnn.enabled as it is",
-            onednn=False,
-        ),
+        switched("onednn off", "oneDNN switched off", KERNELS, base, cause=isa, control="oneDNN left on", onednn=False),
     ]
     if base.pipeline == "coarse":
         found += [

@@ -79,6 +79,8 @@ DETAIL_BUGS = (
     _bug("adversarial", "no-condition", "wrong tensor", _STEP, "judged = self.model.discriminator(picture, self.condition(output))", "judged = self.model.discriminator(picture, 0 * self.condition(output))", step=True),
     _bug("g_losses", "smoothed-aim", "wrong constant", _STEP, "_REAL, _FAKE, _CONVINCING = 0.9, 0.1, 1.0", "_REAL, _FAKE, _CONVINCING = 0.9, 0.1, 0.9", manifest="detail/step.py:DetailStep.adversarial_loss"),
     _bug("g_losses", "difference", "sign", _STEP, '"G_loss": adversarial + total}', '"G_loss": adversarial - total}'),
+    _bug("map_cotangent", "adversarial-summed", "sum for mean", _STEP, "cotangent = adversarial_B3HW + output.au_cotangent_B3HW", "cotangent = len(adversarial_B3HW) * adversarial_B3HW + output.au_cotangent_B3HW"),
+    _bug("map_gradients", "classified-subtracted", "sign", _STEP, "cotangent = adversarial_B3HW + output.au_cotangent_B3HW", "cotangent = adversarial_B3HW - output.au_cotangent_B3HW"),
     # It acts in map_cotangent, by 4.6 floors of that stage's own large noise: first seen in the update it leads to.
     _bug("g_adam", "adversarial-twice", "doubled term", _STEP, "cotangent = adversarial_B3HW + output.au_cotangent_B3HW", "cotangent = 2 * adversarial_B3HW + output.au_cotangent_B3HW"),
     _bug("g_gradients", "code-detached", "lost gradient", _MODEL, "torch.cat([expression, detail_B128], dim=1), afn_BUC)", "torch.cat([expression, detail_B128.detach()], dim=1), afn_BUC)"),
