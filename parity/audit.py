@@ -19,7 +19,7 @@ from typing import Any
 
 from parity import observer, worker
 from parity.batch import load_batch
-from parity.causes import covered, in_fresh_process
+from parity.causes import covered, under
 from parity.checkout import content_digest
 from parity.comparison import Drift
 from parity.discrete import compare_named
@@ -197,15 +197,14 @@ def add_floors(evidence: Evidence, *, members: Crew, say: Say, everything: bool 
         return
     if not everything and _use_stored_floors(evidence, needed):
         return
-    with say(
-        f"{evidence.variant}: noise floor, {measured_by(floor_facts(evidence.spec))} on legacy (kept for the next run)"
-    ):
-        evidence.floors = measure(evidence.spec, evidence.reference, needed, members, everything)
     spec = evidence.spec
+    facts = floor_facts(spec)
+    with say(f"{evidence.variant}: noise floor, {measured_by(facts)} on legacy (kept for the next run)"):
+        evidence.floors = measure(spec, evidence.reference, needed, members, everything)
     kept_here = everything and not spec.legacy_root  # the repository keeps floors of the reconstruction only
     path = committed_floors(spec, evidence.variant) if kept_here else _cached_floors(spec)
-    write_floors(path, evidence.floors, floor_facts(spec))
-    evidence.floor_source = f"measured in this run, {measured_by(floor_facts(spec))}"
+    write_floors(path, evidence.floors, facts)
+    evidence.floor_source = f"measured in this run, {measured_by(facts)}"
     evidence.floor_tree = _CHECKOUT if spec.legacy_root else _RECONSTRUCTION
 
 
@@ -265,7 +264,7 @@ def measure(
     members.fresh()  # its memory is for the fresh processes
     alone = [stage for stage in stages if pipeline.by_name[stage].isolated]
     for cause in covered(spec.device):
-        found = in_fresh_process(cause, worker.measure_cause, spec, reference, cause, alone, bool(tasks))
+        found = under(cause, worker.measure_cause, spec, reference, cause, alone, bool(tasks))
         _cover(isolated, found["isolated"])
         _cover(chained, found["chained"])
     return {"isolated": isolated, "chained": chained}

@@ -9,10 +9,11 @@ from pathlib import Path
 from parity import worker
 from parity.audit import Say, committed_floors, trace_place
 from parity.calibration import Calibration, calibrate
-from parity.causes import HELD_OUT, Cause, in_fresh_process
+from parity.causes import HELD_OUT, Cause, under
 from parity.comparison import Drift
 from parity.environment import platform_key
 from parity.files import ROOT
+from parity.fresh import in_fresh_process
 from parity.noise import DRAWS, read_floors
 from parity.trace import is_stored
 from parity.worker import RunSpec
@@ -43,15 +44,15 @@ def measure(
     reference = trace_place(spec, "legacy")
     if not is_stored(reference):
         with say(f"{variant}: reference run of legacy"):
-            in_fresh_process(Cause(name="reference"), worker.trace_to, spec, "legacy", reference)
+            in_fresh_process(worker.trace_to, spec, "legacy", reference)
     drifts: dict[str, dict[str, Drift]] = {}
     for cause in causes:
         with say(f"{variant}: legacy replayed, {cause.name}"):
-            found = in_fresh_process(cause, worker.isolated, replace(spec, threads=cause.threads), "legacy", reference)
-            drifts[cause.name] = found
+            told = replace(spec, threads=cause.threads)
+            drifts[cause.name] = under(cause, worker.isolated, told, "legacy", reference)
     fresh: list[dict[str, Drift]] = []
     if draws:
         with say(f"{variant}: {draws} fresh one-ULP draws"):
             numbers = range(_FIRST, _FIRST + draws)
-            fresh = in_fresh_process(Cause(name="ulp"), worker.fresh_draws, spec, reference, numbers)
+            fresh = in_fresh_process(worker.fresh_draws, spec, reference, numbers)
     return calibrate(variant, drifts, floors, fresh)

@@ -6,15 +6,13 @@ floor, so that `python -m parity calibrate` can tell how often a floor cries wol
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
-from unittest import mock
 
 import torch
+
+from parity.fresh import in_fresh_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +47,12 @@ def covered(device: str) -> tuple[Cause, ...]:
     return COVERED if device.startswith("cpu") else ()
 
 
-def in_fresh_process(cause: Cause, task: Callable[..., Any], *arguments: Any) -> Any:
+def under(cause: Cause, task: Callable[..., Any], *arguments: Any) -> Any:
     """`task(*arguments)` in a new process that the cause acts on; the task itself must ask for `cause.threads`."""
     variables = {"OMP_NUM_THREADS": str(cause.threads), "MKL_NUM_THREADS": str(cause.threads), **dict(cause.variables)}
-    with mock.patch.dict(os.environ, variables), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_under, cause.onednn, task, arguments).result()
+    return in_fresh_process(_switched, cause.onednn, task, arguments, variables=variables)
 
 
-def _under(onednn: bool, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _switched(onednn: bool, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     torch.backends.mkldnn.set_flags(_enabled=onednn)
     return task(*arguments)

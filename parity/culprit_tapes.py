@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from torch import Tensor
 
 from parity import worker
 from parity.files import CACHE, ROOT, tree_digest
+from parity.fresh import in_fresh_process
 from parity.optimizer import Anatomy, take_apart
 from parity.optimizer_watch import Update, read_update, watched_update, write_update
 from parity.perturb import perturbed
@@ -94,8 +93,7 @@ def _inputs(spec: RunSpec, stage: str, reference: Path) -> Mapping[str, Tensor]:
 def _kept(keep: Callable[..., None], spec: RunSpec, stage: str, reference: Path, suffix: str) -> Path:
     path = _path(stage, reference, suffix)
     if not path.exists():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            pool.submit(keep, spec, stage, reference, path).result()
+        in_fresh_process(keep, spec, stage, reference, path)
     return path
 
 

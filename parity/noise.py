@@ -65,19 +65,19 @@ def widen(floors: Floors, name: str, drift: Drift, by: str = "") -> None:
 
 def isolated_drifts(
     replay: Replay, stage: str, inputs: Mapping[str, Tensor], draws: Iterable[int]
-) -> Iterator[tuple[str, Drift]]:
-    """Each output of one stage, by `stage/name`: replays on perturbed `inputs` against one on `inputs` themselves."""
+) -> Iterator[tuple[int, str, Drift]]:
+    """Draw, `stage/name` and figures of each output: replays on perturbed `inputs` against one on `inputs` as given."""
     reference = replay(stage, dict(inputs))
     for draw in draws:
         found = replay(stage, perturbed(inputs, draw))
         for name in found:
-            yield f"{stage}/{name}", compare_stage(stage, reference, found, name)
+            yield draw, f"{stage}/{name}", compare_stage(stage, reference, found, name)
 
 
 def isolated_floor(replay: Replay, stage: str, inputs: Mapping[str, Tensor], draws: Iterable[int]) -> Floors:
     """The floor of each output of one stage under one-ULP draws."""
     floors: Floors = {}
-    for name, drift in isolated_drifts(replay, stage, inputs, draws):
+    for _, name, drift in isolated_drifts(replay, stage, inputs, draws):
         widen(floors, name, drift)
     return floors
 

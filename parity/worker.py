@@ -257,14 +257,14 @@ def measure_isolated(spec: RunSpec, reference: Path, stage: str, draws: range) -
 
 def fresh_draws(spec: RunSpec, reference: Path, draws: range) -> list[dict[str, Drift]]:
     """Legacy's isolated stages under one-ULP draws: for each draw the figures of every output."""
-    world, found = recorded_world(spec, load_trace(reference)), [dict[str, Drift]() for _ in draws]
+    world, found = recorded_world(spec, load_trace(reference)), {draw: dict[str, Drift]() for draw in draws}
     with _economical(spec):
         for stage in pipeline_of(spec).stages:
             if stage.isolated and stage.inputs:
                 inputs, legacy = inputs_of(spec, stage, world), partial(replay, spec, "legacy")
-                for one, draw in zip(found, draws, strict=True):
-                    one |= isolated_drifts(legacy, stage.name, inputs, [draw])
-    return found
+                for draw, key, drift in isolated_drifts(legacy, stage.name, inputs, draws):
+                    found[draw][key] = drift
+    return list(found.values())
 
 
 def measure_chained(spec: RunSpec, reference: Path, draws: range) -> Floors:
@@ -302,7 +302,8 @@ def measure_cause(
         for key, drift in isolated_stage(spec, "legacy", pipeline_of(spec).by_name[name], trace).items():
             widen(isolated, key, drift, cause.name)
     if whole:
-        found = _subject("legacy", spec).trace(batch_of(spec), Plan(steps=spec.steps, seed=spec.seed)).tensors
+        plan = Plan(steps=spec.steps, seed=spec.seed, digests=False)
+        found = _subject("legacy", spec).trace(batch_of(spec), plan).tensors
         for key in trace.tensors.keys() & found.keys():
             widen(chained, key, compare_named(key, trace.tensors, found), cause.name)
     return {"isolated": isolated, "chained": chained}

@@ -10,7 +10,6 @@ from pathlib import Path
 from parity.noise import C
 from parity.ops import Call
 from parity.pair.audit import PairAudit
-from parity.pair.judging import gradients_agree
 from parity.pair.lockstep import SIDES
 from parity.pair.watch import Cause, Entry
 from parity.schema import Finding, Row
@@ -36,7 +35,7 @@ def answer(audit: PairAudit, rows: Sequence[Row], findings: Sequence[Finding], c
     same = sum(row.verdict is Verdict.IDENTICAL for row in rows)
     if broken := decisive_structure(audit, culprit):
         where = f"; the candidate departs at {culprit.stage} ({culprit.tensor}) too" if culprit else ""
-        optimizers = _optimizers(audit) if audit.settings and gradients_agree(audit) else ""
+        optimizers = _optimizers(audit) if audit.settings and audit.gradients_agree else ""
         return f"No: {broken}{where}. {optimizers}".rstrip()
     if culprit:
         where = f"at {culprit.stage} ({culprit.tensor})"
@@ -69,7 +68,7 @@ def decisive_structure(audit: PairAudit, culprit: Row | None) -> str:
 
 def to_blame(audit: PairAudit, culprit: Row | None) -> str:
     """The operation or optimizer setting that a drift at `culprit` comes from, if one stands out, in sentences."""
-    if culprit and culprit.stage == "update" and gradients_agree(audit):
+    if culprit and culprit.stage == "update" and audit.gradients_agree:
         return _optimizers(audit)
     backward = culprit is not None and phase(f"{culprit.stage}/{culprit.tensor}") >= phase("x/gradient of out")
     for name, keys in audit.untied.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from parity.pair.side import Loss, Side, named_tensors, put_back, state_kept
 from parity.pair.taps import Stages, Taps
 from parity.pair.watch import Cause, Entry, Watch, weights_by_address
 from parity.randomness import seed_everything
-from parity.verdict import Verdict, judge
+from parity.verdict import SAME, Verdict, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,15 @@ class PairAudit:
     isolated: Isolated | None = None
     settings: tuple[str, ...] = ()
     untied: dict[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def gradients_agree(self) -> bool:
+        """Whether every gradient is identical or rounding, and none is on one side only or does not repeat itself."""
+        found = {key: drift for key, drift in self.ran.values.items() if key.startswith("gradients/")}
+        alone = any(key.startswith("gradients/") for key in self.ran.unpaired)
+        unstable = any(found.keys() & set(keys) for keys in self.unstable.values())
+        words = (judge(drift, self.floors.get(key))[0] for key, drift in found.items())
+        return bool(found) and not alone and not unstable and all(word in SAME for word in words)
 
     @property
     def first(self) -> Entry | None:

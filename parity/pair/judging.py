@@ -20,13 +20,6 @@ def judged_value(audit: PairAudit, key: str, drift: Drift) -> tuple[Verdict, str
     return verdict, reason, floor
 
 
-def gradients_agree(audit: PairAudit) -> bool:
-    """Whether every gradient is identical or rounding, and none is on one side only."""
-    keys = [key for key in audit.ran.values if key.startswith("gradients/")]
-    alone = any(key.startswith("gradients/") for key in audit.ran.unpaired)
-    return bool(keys) and not alone and all(judged_value(audit, key, audit.ran.values[key])[0] in SAME for key in keys)
-
-
 def _by_itself(audit: PairAudit, key: str, reason: str, floor: Floor | None) -> tuple[Verdict, str, Floor | None]:
     """An update beyond its floor: is it the optimizer, or are gradients that differ by rounding enough?
 
@@ -42,7 +35,7 @@ def _by_itself(audit: PairAudit, key: str, reason: str, floor: Floor | None) -> 
     verdict, found = judge(isolated.drifts[key], isolated.floors.get(key))
     if verdict not in SAME:
         return Verdict.DRIFT, f"{reason}; the same step on the same gradients differs as well: {found}", floor
-    if not gradients_agree(audit):
+    if not audit.gradients_agree:
         return Verdict.DRIFT, f"{reason}; inherited from the gradients: the same step on the same ones agrees", floor
     moved = isolated.inherited[key]
     seen = Floor(moved.rel_l2 or 0.0, moved.max_abs or 0.0, moved.differing, by="rounding of the gradients")

@@ -15,7 +15,7 @@ from parity.environment import fingerprint
 from parity.noise import C, Floor
 from parity.pair.answer import answer, blame, phase, standing_out
 from parity.pair.audit import PairAudit
-from parity.pair.judging import gradients_agree, judged_value
+from parity.pair.judging import judged_value
 from parity.pair.lockstep import SIDES
 from parity.pair.watch import Entry
 from parity.rows import allowance, figures_of
@@ -37,9 +37,9 @@ _DOCS = {
 def judged(audit: PairAudit, name: str, *, command: str, scope: dict[str, Any], timings: dict[str, float]) -> Results:
     """Rows, verdicts, first divergence and answer of one audit; `name` is shown as the pipeline."""
     rows = [*_rows(audit, name, command)]
-    findings = _findings(audit, rows)
-    words = [row.verdict for row in rows] + [finding.verdict for finding in findings]
     culprit = next((row for row in rows if row.verdict is Verdict.DRIFT), None)
+    findings = _findings(audit, rows, culprit)
+    words = [row.verdict for row in rows] + [finding.verdict for finding in findings]
     stages = list(dict.fromkeys(row.stage for row in rows))
     return Results(
         answer=answer(audit, rows, findings, culprit),
@@ -136,10 +136,9 @@ def _row(
     )
 
 
-def _findings(audit: PairAudit, rows: list[Row]) -> list[Finding]:
+def _findings(audit: PairAudit, rows: list[Row], culprit: Row | None) -> list[Finding]:
     ran, found = audit.ran, []
-    culprit = next((row for row in rows if row.verdict is Verdict.DRIFT), None)
-    in_update = culprit is not None and culprit.stage == "update" and gradients_agree(audit)
+    in_update = culprit is not None and culprit.stage == "update" and audit.gradients_agree
     if not in_update and (first := standing_out(audit, culprit)):
         own = next(row.verdict for row in rows if row.tensor.startswith(f"{first.number:04d} "))
         verdict = Verdict.DRIFT if culprit else own  # it belongs to what drifts, even where it is not judged by itself

@@ -5,16 +5,12 @@ The audit's own functions judge and name (`worker.isolated_stage`, `rows.first_d
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from unittest import mock
 
 import torch
 
@@ -22,6 +18,7 @@ from parity import worker
 from parity.audit import Evidence, compare_traces, floor_name
 from parity.comparison import Drift, mismatched
 from parity.environment import isolated_numerics
+from parity.fresh import in_fresh_process
 from parity.golden_check import GoldenState
 from parity.noise import Floors, read_floors
 from parity.rows import first_divergence, make_rows
@@ -64,7 +61,9 @@ def examine(task: Task, ground: Ground, locate: Locate | None = None) -> Outcome
     """
     start = perf_counter()
     if task.environment:
-        return replace(_in_fresh_process(task, ground, locate), seconds=perf_counter() - start)
+        told = (replace(task, environment=()), ground, locate)
+        found: Outcome = in_fresh_process(examine, *told, variables=dict(task.environment))
+        return replace(found, seconds=perf_counter() - start)
     floors, spectrum = read_floors(ground.floors)[0], read_spectrum(ground.spectrum)
     changed = spots(task.edits, MODERN)
     names = [stage.name for stage in worker.pipeline_of(ground.spec).stages]
@@ -86,15 +85,6 @@ def examine(task: Task, ground: Ground, locate: Locate | None = None) -> Outcome
         stepped=seen.stepped,
         seconds=perf_counter() - start,
     )
-
-
-def _in_fresh_process(task: Task, ground: Ground, locate: Locate | None) -> Outcome:
-    """Some switches are read once, when a process starts."""
-    with (
-        mock.patch.dict(os.environ, dict(task.environment)),
-        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
-    ):
-        return pool.submit(examine, replace(task, environment=()), ground, locate).result()
 
 
 def _look(task: Task, ground: Ground, floors: Mapping[str, Floors], reached: list[str]) -> _Seen:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +13,7 @@ from rich.console import Console
 from parity import worker
 from parity.audit import CACHE, committed_floors, crew, floor_facts, floor_key, measure, trace_key, trace_place, traced
 from parity.environment import fingerprint
+from parity.fresh import in_fresh_process
 from parity.noise import C, read_floors, write_floors
 from parity.selftest import examine as work
 from parity.selftest import spectrum
@@ -128,8 +127,7 @@ def prepare(grounds: Sequence[Ground], note: Note) -> None:
                 continue
             note(f"{ground.variant}, seed {ground.spec.seed}: {name}")
             arguments = (ground.spec, "legacy", ground.reference) if job is worker.trace_to else (ground,)
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                pool.submit(job, *arguments).result()
+            in_fresh_process(job, *arguments)
 
 
 def measure_floors(spec: RunSpec, note: Note) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from parity.audit import floor_facts, measured_by
-from parity.causes import COVERED, HELD_OUT, Cause, in_fresh_process
+from parity.causes import COVERED, HELD_OUT, Cause, under
 from parity.comparison import compare
 from parity.noise import Floors, widen
 from parity.verdict import Verdict, judge
@@ -23,7 +23,7 @@ def state() -> tuple[int, bool, dict[str, str]]:
 @pytest.mark.parametrize("cause", [Cause(name="all", threads=2, onednn=False, variables=(("MKL_CBWR", "AVX2"),))])
 def test_a_process_gets_what_its_cause_names_and_this_one_keeps_its_own(cause: Cause) -> None:
     before = state()
-    threads, onednn, variables = in_fresh_process(cause, state)
+    threads, onednn, variables = under(cause, state)
     assert (threads, onednn) == (2, False)
     assert variables["MKL_CBWR"] == "AVX2"
     assert state() == before
