@@ -17,6 +17,10 @@ from parity.ops import Call, listening
 from parity.pair.align import align
 from parity.pair.lockstep import is_value
 
+TURNED = (
+    "it is square, and no open weight of the reference is read the same way round: it may be the transpose of one "
+    "(WEIGHTS: lambda ref: ref[NAME].T)"
+)
 UNUSED = "the candidate's forward does not use it"
 How = Literal["manual", "exact", "structural"]
 Gather = Callable[[Mapping[str, Tensor]], Tensor]
@@ -192,6 +196,7 @@ class _Use:
     name: str
     shape: tuple[int, ...]
     place: int  # among the inputs of the operation: tells a weight from its bias
+    way: tuple[int, ...]  # how a square weight lies in the operation that reads it: shape does not tell its transpose
     reads: tuple[int, ...]  # numbers of the operations whose results are used along with it
 
 
@@ -216,7 +221,8 @@ class _Uses:
         for place, address in enumerate(addresses):
             if address in self._left:
                 name, tensor = self._left.pop(address)
-                self.uses.append(_Use(name, tuple(tensor.shape), place, reads))
+                way = _way(tensor, inputs[place], len(inputs) - place)
+                self.uses.append(_Use(name, tuple(tensor.shape), place, way, reads))
         for tensor in outputs:
             self._maker[tensor.untyped_storage().data_ptr()] = call.index
 
@@ -235,8 +241,8 @@ def _structural(
             forward()
         uses.append(listener.uses)
     anchors = {match.reference[0]: key for key, match in found.items() if len(match.reference) == 1}
-    first = [("paired", anchors[use.name]) if use.name in anchors else ("open", *use.shape) for use in uses[0]]
-    second = [("paired", use.name) if use.name in found else ("open", *use.shape) for use in uses[1]]
+    first = [("paired", anchors[use.name]) if use.name in anchors else _open(use) for use in uses[0]]
+    second = [("paired", use.name) if use.name in found else _open(use) for use in uses[1]]
     alignment = align(first, second)
     matches, refused = {}, {}
     siblings = [_siblings(side, closed) for side, closed in zip(uses, (taken, set(found)), strict=True)]
@@ -253,9 +259,27 @@ def _structural(
         for _, j in group:
             options = sorted({uses[0][i].name for i, other in group if other == j})
             refused.setdefault(uses[1][j].name, f"could be any of {', '.join(options)}")
+    for use in uses[1]:
+        if use.way and use.name not in found and use.name not in matches:
+            refused.setdefault(use.name, TURNED)
     used = {use.name for use in uses[1]}
     refused.update({key: UNUSED for key in tensors_of(candidate) if key not in found and key not in used})
     return matches, refused
+
+
+def _open(use: _Use) -> tuple[Any, ...]:
+    return "open", use.shape, use.way
+
+
+def _way(weight: Tensor, read: Tensor, from_the_end: int) -> tuple[int, ...]:
+    """Of a weight with two equal axes: the place and strides of the view that an operation reads; else ()."""
+    axes = [size for size in weight.shape if size > 1]
+    if len(set(axes)) == len(axes):
+        return ()
+    as_it_lies = read.shape == weight.shape and read.stride() == weight.stride()
+    if as_it_lies and weight.dim() > 2:
+        return (0,)  # a kernel in its own layout, whatever that is
+    return (from_the_end, *read.shape, *read.stride())
 
 
 def _siblings(uses: Sequence[_Use], closed: set[str]) -> dict[str, list[str]]:

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from parity.environment import platform_key
 from parity.files import CACHE, ROOT, tree_digest, write_atomically
@@ -116,6 +119,27 @@ class Engine:
     jobs: int = 2
     resume: bool = False
     folder: Path = FOLDER
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other engines out of the folder: two would delete what the other is about to read.
+
+        Raises:
+            ValueError: another engine is in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another `parity reproduce` is using {self.folder}; wait until it has ended, then run this again with "
+                "--resume, which takes up its finished cells"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def run(self, cells: Sequence[Cell], done: Done) -> dict[str, dict[str, Any]]:
         """Run all cells that have runs, each after its reference; `done` is told of each result.

@@ -102,11 +102,11 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
     """Run what `request` asks for and judge it.
 
     Raises:
-        ValueError: an unknown subject, pipeline, cell or device.
+        ValueError: an unknown subject, pipeline, cell or device, or another run in the same folder.
     """
     plan = planned(request)
     start, found, kept = time.perf_counter(), list[SubjectResults](), list[str]()
-    with counting(console, TimeRemainingColumn()) as bar:
+    with engine.alone(), counting(console, TimeRemainingColumn()) as bar:
         task = bar.add_task("cells", total=sum(bool(cell.runs) for _, part in plan for cell in part))
         for run, part in plan:
             name = _name(run)

@@ -110,3 +110,27 @@ def test_a_fused_weight_is_gathered_from_several():
 def test_bad_entries_say_what_is_wrong(given, says):
     with pytest.raises(ValueError, match=says):
         matched(Chain("first"), Chain("first"), **given)
+
+
+class Written(nn.Module):
+    """A linear layer in one of the ways that people write it; `stored` is the way its weight lies in memory."""
+
+    def __init__(self, way, wide=4):
+        super().__init__()
+        self.kernel, self.way = nn.Parameter(torch.randn(wide, wide)), way
+
+    def forward(self, x):
+        ways = {
+            "linear": lambda: nn.functional.linear(x, self.kernel),
+            "x @ w.t": lambda: x @ self.kernel.t(),
+            "x @ w": lambda: x @ self.kernel,
+            "w @ x.t": lambda: (self.kernel @ x.t()).t(),
+        }
+        return ways[self.way]()
+
+
+@pytest.mark.parametrize(("way", "same"), [("linear", True), ("x @ w.t", True), ("x @ w", False)])
+def test_a_square_weight_is_not_paired_with_its_transpose(way, same):
+    found = matched(nn.Sequential(nn.Linear(4, 4, bias=False)), Written(way))
+    assert ("kernel" in found.matches) == same
+    assert ("transpose" in found.refused.get("kernel", "")) != same

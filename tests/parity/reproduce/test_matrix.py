@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from parity.environment import isolated_numerics
@@ -181,3 +182,12 @@ def test_a_run_survives_json_and_refuses_strangers() -> None:
     assert load_run(json.loads(json.dumps(run.dump()))) == run
     with pytest.raises(ValueError, match="unknown fields colour"):
         load_run({**run.dump(), "colour": "red"})
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(tmp_path: Path) -> None:
+    def never(job: Path, run: Run) -> None:
+        raise AssertionError("ran a cell")
+
+    with FileLock(tmp_path / "lock"), pytest.raises(ValueError, match=r"another `parity reproduce` is using .*--resume"):
+        toy(tmp_path, Engine(never, jobs=1, folder=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
