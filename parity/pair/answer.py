@@ -20,13 +20,14 @@ _PHASES = ("output", "buffers", "loss", "gradient of", "gradients", "update")
 _NEVER_ROUNDING = (Cause.WEIGHT, Cause.ARGUMENT, Cause.RANDOM)
 _MOVES = frozenset({"clone", "copy", "_unsafe_view", "cat", "_to_copy", "zeros", "scalar_tensor"})  # compute nothing
 _SHOWN = 3
+_BACKWARD = 1 + _PHASES.index("gradient of")
 
 
 def phase(key: str) -> int:
     """When a step computes "stage/tensor": forward stages, output, buffers, loss, backward, gradients, update."""
     stage, _, tensor = key.partition("/")
     if tensor.startswith("gradient of ") and stage != "update":
-        return 1 + _PHASES.index("gradient of")
+        return _BACKWARD
     return 1 + _PHASES.index(stage) if stage in _PHASES else 0
 
 
@@ -36,7 +37,9 @@ def answer(audit: PairAudit, rows: Sequence[Row], findings: Sequence[Finding], c
     if broken := decisive_structure(audit, culprit):
         where = f"; the candidate departs at {culprit.stage} ({culprit.tensor}) too" if culprit else ""
         optimizers = _optimizers(audit) if audit.settings and audit.gradients_agree else ""
-        return f"No: {broken}{where}. {optimizers}".rstrip()
+        backward = min(phase(key) for key in audit.ran.unpaired) >= _BACKWARD
+        parts = (f"No: {broken}{where}.", optimizers, cut(audit) if backward else "")
+        return " ".join(filter(None, parts))
     if culprit:
         where = f"at {culprit.stage} ({culprit.tensor})"
         return f"No: the candidate departs from the reference {where}. {to_blame(audit, culprit)}".rstrip()
@@ -70,13 +73,17 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
     """The operation or optimizer setting that a drift at `culprit` comes from, if one stands out, in sentences."""
     if culprit and culprit.stage == "update" and audit.gradients_agree:
         return _optimizers(audit)
-    backward = culprit is not None and phase(f"{culprit.stage}/{culprit.tensor}") >= phase("x/gradient of out")
+    backward = culprit is not None and phase(f"{culprit.stage}/{culprit.tensor}") >= _BACKWARD
     for name, keys in audit.untied.items():
         if culprit and backward and culprit.tensor in keys:
             return f"{name} of the reference is several weights of the candidate, not tied: {', '.join(keys)}."
+    stops = cut(audit) if backward else ""
     if entry := standing_out(audit, culprit):
-        own = "" if entry.cause in _NEVER_ROUNDING else one_sided(audit, backward=entry.candidate.backward, until=entry)
-        return f"First to depart: {blame(entry)}. {own}".rstrip()
+        told = stops or entry.cause in _NEVER_ROUNDING
+        own = "" if told else one_sided(audit, backward=entry.candidate.backward, until=entry)
+        return " ".join(filter(None, (stops, f"First to depart: {blame(entry)}.", own)))
+    if stops:
+        return stops
     if culprit and culprit.stage == "weights":
         return ""
     own = one_sided(audit, backward=backward)
@@ -85,6 +92,18 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
         return own
     weak = f"the first one that is not the same bytes is {blame(departing)}, which may be rounding"
     return f"No single operation stands out; {weak}. {own}".rstrip()
+
+
+def cut(audit: PairAudit) -> str:
+    """Where a gradient stops on one side, in a sentence; "" if it flows alike."""
+    if audit.ran.cut is None:
+        return ""
+    side, call = audit.ran.cut.side, audit.ran.cut.call
+    where = f"input {audit.ran.cut.place} of {call.op}{f' in {call.module}' if call.module else ''} ({call.source})"
+    return (
+        f"The gradient stops on the {SIDES[side]}'s side only: {where} carries none there, which detach, no_grad, "
+        "requires_grad or a custom gradient may have done."
+    )
 
 
 def standing_out(audit: PairAudit, culprit: Row | None) -> Entry | None:
@@ -100,7 +119,7 @@ def standing_out(audit: PairAudit, culprit: Row | None) -> Entry | None:
     if culprit.stage == "weights":
         return next((entry for entry in entries if entry.cause is Cause.WEIGHT), None)
     if culprit.stage != "operations":
-        backward = phase(key) >= phase("x/gradient of out")
+        backward = phase(key) >= _BACKWARD
         entries = [entry for entry in entries if entry.candidate.backward is backward]
     beyond = next((entry for entry in entries if _excess(audit, entry) > C), None)
     return beyond or next((entry for entry in entries if entry.cause in _NEVER_ROUNDING), None)

@@ -23,7 +23,7 @@ from parity.pair.plan import in_order, plan_by_alignment
 from parity.pair.settings import compare_settings
 from parity.pair.side import Loss, Side, named_tensors, put_back, state_kept
 from parity.pair.taps import Stages, Taps
-from parity.pair.watch import Cause, Entry, Watch, weights_by_address
+from parity.pair.watch import Cause, Cut, Entry, Watch, weights_by_address
 from parity.randomness import seed_everything
 from parity.verdict import SAME, Verdict, judge
 
@@ -38,6 +38,7 @@ class Ran:
     ambiguous: groups of operations that could be aligned in more than one way and were left out.
     gradients: the candidate's, as its backward pass left them, if they were to be kept. places: of aligned operations,
     number of the pair -> place among the reference's own. not_reached: stage -> sides that never call its module.
+    cut: the first operation through which a gradient flows on one side only.
     """
 
     entries: list[Entry]
@@ -49,6 +50,7 @@ class Ran:
     gradients: dict[str, Tensor] = field(default_factory=dict)
     places: tuple[int, ...] = ()
     not_reached: dict[str, list[int]] = field(default_factory=dict)
+    cut: Cut | None = None
 
     def floor_key(self, entry: Entry, output: int) -> str:
         """The key in `PairAudit.floors` of one output of the reference's operation."""
@@ -262,6 +264,7 @@ def _run(
         gradients=gradients,
         places=tuple(place for place, _ in alignment.pairs) if alignment else (),
         not_reached=taps.not_reached,
+        cut=watch.cut,
     )
 
 

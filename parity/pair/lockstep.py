@@ -38,6 +38,7 @@ class Produced:
     call: Call
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
+    carried: tuple[bool, ...]  # for each input: whether a gradient is going to flow back through it
 
 
 # (side, number of the operation) -> number of the meeting; None: no partner, so nobody waits for it
@@ -106,7 +107,8 @@ class Lane:
         """Meet the other side with what was computed."""
         if is_value(call, outputs):
             self._number += 1
-            self._track.arrive(self._side, self._number - 1, Produced(call, inputs, outputs))
+            carried = tuple(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs)
+            self._track.arrive(self._side, self._number - 1, Produced(call, inputs, outputs, carried))
 
     def run(self, side: Callable[[Lane], Any], threads: int) -> None:
         """Thread body; `threads`: torch's setting, which a new thread does not inherit."""

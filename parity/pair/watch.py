@@ -52,12 +52,24 @@ class Entry:
         return max(self.drifts, key=lambda drift: (bool(drift.structural), not drift.bitwise, drift.rel_l2 or 0.0))
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a gradient is going to flow on one side only: input number `place` of a pair of operations.
+
+    side: the one without (0 reference, 1 candidate). call: that side's operation.
+    """
+
+    side: int
+    call: Call
+    place: int
+
+
 @dataclass
 class Watch:
     """Compares what meets (`parity.pair.lockstep.Meeting`).
 
     weights: the candidate's parameters and buffers by storage address. unequal: names of those that differ from the
-    start. entries: every pair, in order. alone: operations without a partner, by side.
+    start. entries: every pair, in order. alone: operations without a partner, by side. cut: the first one.
     """
 
     weights: Mapping[int, str]
@@ -65,6 +77,7 @@ class Watch:
     same_operations: bool = True
     entries: list[Entry] = field(default_factory=list)
     alone_calls: tuple[list[Call], list[Call]] = field(default_factory=lambda: ([], []))
+    cut: Cut | None = None
     _latest: dict[int, tuple[tuple[object, ...], Drift]] = field(default_factory=dict)  # by the candidate's address
     _differing: set[int] = field(default_factory=set)  # addresses of the candidate's storages that hold other values
 
@@ -76,6 +89,7 @@ class Watch:
         """
         if reference.call.op != candidate.call.op or len(reference.outputs) != len(candidate.outputs):
             raise OutOfStep(f"{reference.call.op} meets {candidate.call.op} at {reference.call.source}")
+        self.cut = self.cut or _cut(reference, candidate)
         drifts = tuple(
             compare(a, b)
             for a, b in zip(reference.outputs, candidate.outputs, strict=True)
@@ -147,6 +161,14 @@ def _address(tensor: Tensor) -> int:
 def _identity(a: Tensor, b: Tensor) -> tuple[object, ...]:
     """What both tensors look at, and that neither was written to since."""
     return tuple(part for t in (a, b) for part in (_address(t), t.storage_offset(), t.shape, t.stride(), t._version))
+
+
+def _cut(reference: Produced, candidate: Produced) -> Cut | None:
+    if reference.carried == candidate.carried or len(reference.carried) != len(candidate.carried):
+        return None
+    place = [a == b for a, b in zip(reference.carried, candidate.carried, strict=True)].index(False)
+    side = int(reference.carried[place])
+    return Cut(side, (reference, candidate)[side].call, place)
 
 
 def _opaque(output: Tensor, produced: Produced) -> bool:

@@ -92,7 +92,7 @@ def test_a_loss_that_alone_keeps_the_graph_is_found_in_the_backward_pass(tmp_pat
     assert results.exit_code == 1
     assert "gradient" in results.first_divergence
     assert "backward" in results.answer
-    assert "aten.neg at pair.py:" in results.answer
+    assert "stops on the reference's side only: input 1 of aten.sub.Tensor (" in results.answer
 
 
 def test_a_loss_that_drifts_comes_before_the_gradients_of_the_stages(tmp_path):
@@ -166,3 +166,48 @@ def test_weights_that_the_candidate_does_not_tie_are_named(tmp_path):
     results = judged(audit_adapter(load_adapter(path), draws=4), "tied", command="", scope={}, timings={})
     assert results.exit_code == 1
     assert "several weights of the candidate, not tied: embedding.weight, head.weight" in results.answer
+
+
+STOPS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        y = torch.relu(self.b(x))
+        return self.d(y + torch.relu(self.c(x)))
+
+class Cut(Net):
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        {change}
+
+def reference(): return Net()
+def candidate(): return Cut()
+def inputs(seed): return torch.randn(4, 8, generator=torch.Generator().manual_seed(seed))
+def loss(outputs, inputs): return outputs.square().mean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ("return self.d(torch.relu(self.b(x)).detach() + torch.relu(self.c(x)))", "input 0 of aten.add.Tensor"),
+        ("y = torch.relu(self.b(x)); return self.d(y + torch.relu(self.c(x.detach())))", "input 1 of aten.addmm"),
+        ("y = torch.relu(self.b(x))\n        with torch.no_grad(): z = torch.relu(self.c(x))\n        "
+         "return self.d(y + z)", "input 0 of aten.addmm.default in c"),
+        ("return self.d(torch.relu(self.b(x)) + torch.relu(self.c(2 * x)))", ""),
+    ],
+)  # fmt: skip
+def test_the_place_where_a_gradient_stops_is_named(tmp_path, change, where):
+    path = tmp_path / "stops.py"
+    path.write_text(STOPS.format(change=change))
+    results = judged(audit_adapter(load_adapter(path), draws=3), "stops", command="", scope={}, timings={})
+    assert results.exit_code == 1
+    assert ("The gradient stops on the candidate's side only" in results.answer) == bool(where)
+    assert where in results.answer

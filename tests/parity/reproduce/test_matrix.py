@@ -188,6 +188,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(tmp_path
     def never(job: Path, run: Run) -> None:
         raise AssertionError("ran a cell")
 
-    with FileLock(tmp_path / "lock"), pytest.raises(ValueError, match=r"another `parity reproduce` is using .*--resume"):
+    refusal = r"another `parity reproduce` is using .*--resume"
+    with FileLock(tmp_path / "lock"), pytest.raises(ValueError, match=refusal):
         toy(tmp_path, Engine(never, jobs=1, folder=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
