@@ -14,6 +14,8 @@ from parity.rows import allowance, first_divergence, floor_key_of, stage_words, 
 from parity.schema import Results, Row, StageSummary
 from parity.verdict import exit_code, judge, overall
 
+NOT_SEARCHED = "judged again with other thresholds: which operation makes this divergence was not searched for"
+
 
 def judged_again(
     results: Results, c: float, floors: Mapping[str, Floors] | None = None, run: Mapping[str, Any] | None = None
@@ -39,13 +41,16 @@ def judged_again(
     rows = with_causes(rows)
     words = [row.verdict for row in rows] + [finding.verdict for finding in results.structure]
     words.append(GOLDEN_WORDS[results.goldens["state"]])
-    culprit = first_divergence(rows)
+    first = first_divergence(rows)
+    searched = first is not None and first.id == results.first_divergence
     return replace(
         results,
         answer=answer(results.scope, rows, results.structure, results.goldens, c),
         verdict=overall(words),
         exit_code=exit_code(words),
-        first_divergence=culprit.id if culprit else None,
+        first_divergence=first.id if first else None,
+        culprit=results.culprit if searched else None,
+        culprit_note=results.culprit_note if searched else NOT_SEARCHED if first else "",
         rows=rows,
         stages=[_summary(stage, rows) for stage in results.stages],
         floor={**results.floor, "c": c, "detail": f"{results.floor['detail']}; judged again with c = {c:g}"},

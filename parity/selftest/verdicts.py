@@ -261,7 +261,8 @@ def answer(bugs: Sequence[BugResult], harmless: Sequence[HarmlessResult]) -> str
     alarms = sum(item.fate is Fate.ALARM for item in exercised)
     if not visible and not exercised:
         return "Cannot tell: nothing was planted."
-    scope = f"{placed} of {len(visible)} planted bugs caught at the right stage, {alarms} false alarms"
+    caught = f"{placed} of {len(visible)} planted bugs caught at the right stage" if bugs else "no bug planted"
+    scope = f"{caught}, {alarms} false alarms"
     scope += f" among {len(exercised)} harmless variants; {len(bugs) - len(visible)} bugs below resolution"
     return f"{'No' if wrong else 'Yes'}: {scope}."
 

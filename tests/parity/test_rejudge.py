@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from parity.__main__ import app
 from parity.comparison import compare
 from parity.held import drift_of
+from parity.located import Located
 from parity.noise import C, Floor, write_floors
-from parity.rejudge import judged_again
+from parity.rejudge import NOT_SEARCHED, judged_again
 from parity.rows import first_divergence
 from parity.schema import read_results, write_results
 from parity.verdict import Verdict, judge
@@ -109,3 +110,17 @@ def test_the_command_exits_with_the_new_code(stored, tmp_path):
     assert runner.invoke(app, ["judge", str(path), "--floors", str(floors)]).exit_code in (1, 2)
     write_floors(floors, {}, {})
     assert isinstance(runner.invoke(app, ["judge", str(path), "--floors", str(floors)]).exception, ValueError)
+
+
+def test_a_culprit_stays_with_the_divergence_it_was_searched_for(stored):
+    place = {"op": "aten.mul", "module": "", "file": "a.py", "line": 1, "function": "f", "backward": False}
+    figures = {"differences": [], "rel_l2": 1e-6, "tensors": ["albedo"], "agreed": 1, "operations": 1}
+    found = Located(**place, stage="texture", legacy=None, **figures)
+    drifting = judged_again(stored, 1)
+    drifting = replace(drifting, culprit=found)
+    assert drifting.first_divergence == "isolated/texture/albedo"
+    assert judged_again(drifting, 2).culprit == found
+    lenient = judged_again(drifting, 100)
+    assert (lenient.culprit, lenient.culprit_note) == (None, "")
+    moved = replace(drifting, first_divergence="isolated/eval/encoder/x")
+    assert (judged_again(moved, 1).culprit, judged_again(moved, 1).culprit_note) == (None, NOT_SEARCHED)
