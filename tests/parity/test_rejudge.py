@@ -18,8 +18,6 @@ from parity.schema import read_results, write_results
 from parity.verdict import Verdict, judge
 from tests.parity.report.sample import make_results
 
-NAME = "isolated/eval/texture/albedo"
-
 
 @pytest.fixture
 def stored():
