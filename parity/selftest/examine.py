@@ -25,6 +25,7 @@ from parity.rows import first_divergence, make_rows
 from parity.selftest.mutation import spots
 from parity.selftest.outcome import Cell, Ground, Named, Outcome, Task
 from parity.selftest.planting import MODERN, planted, unread
+from parity.selftest.rasters import remembered
 from parity.selftest.settings import setting
 from parity.selftest.spectrum import Spectrum
 from parity.selftest.spectrum import read as read_spectrum
@@ -70,7 +71,7 @@ def examine(task: Task, ground: Ground, locate: Locate | None = None) -> Outcome
     reached = spectrum.reach(changed, names) if task.edits else names
     with isolated_numerics(threads=ground.spec.threads), planted(task.edits) if task.edits else nullcontext():
         worker._subject("modern", ground.spec)  # sets the numeric switches anew, so before the setting
-        with setting(task.setting):
+        with setting(task.setting), remembered(ground.rasters):
             seen = _look(task, ground, floors, reached)
         if task.edits and (missed := unread(task.edits)):
             raise ValueError(f"{task.id}: modern/{missed[0]} is not read by this run, so the change means nothing here")

@@ -91,7 +91,8 @@ _RODRIGUES = "return identity + sin_N11 * skew_N33 + (1 - cos_N11) * (skew_N33 @
 SETTINGS = (
     *(_setting("eval", name, step=True) for name in ("2 threads", "oneDNN off", "inputs channels_last")),
     *(_setting("eval", name) for name in ("inputs in reverse order", "run twice")),
-    *(_setting("detail", name) for name in ("2 threads", "oneDNN off", "inputs strided", "run twice")),
+    *(_setting("detail", name) for name in ("2 threads", "oneDNN off", "inputs strided")),
+    _setting("detail", "run twice", sweep=True),
     _setting("eval", "4 threads", step=True, sweep=True),
     _setting("dropout", "2 threads", step=True, sweep=True),
     *(_setting("eval", name, sweep=True) for name in ("matmul precision high", "non-deterministic algorithms allowed")),

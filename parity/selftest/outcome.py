@@ -35,7 +35,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What a change is held against, as files: legacy's trace and further replays, floors, what each stage runs."""
+    """What a change is held against, as files: legacy's trace and further replays, floors, what each stage runs.
+
+    rasters: a folder of the rasteriser's answers.
+    """
 
     spec: RunSpec
     variant: str
@@ -43,6 +46,7 @@ class Ground:
     repeats: Path
     floors: Path
     spectrum: Path
+    rasters: Path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,15 +7,15 @@ import math
 from torch import Tensor
 
 from parity.comparison import compare
-from parity.noise import Floors, read_floors
+from parity.noise import C, Floors, read_floors
 from parity.selftest.outcome import Ground
 from parity.trace import load_trace
-from parity.verdict import Verdict, judge
+from parity.verdict import excess
 from parity.worker import pipeline_of
 
 LARGEST_TENSORS = 3
-_STEPS = 12  # bisections of the exponent between 1e-9 and 1: to a factor of 1.005
-_LOW, _HIGH = -9.0, 0.0
+_WIDTH = 0.01  # of the exponent, at the end: a factor of 1.02
+_LOW, _MIDDLE, _HIGH = -9.0, -3.0, 0.0
 
 
 def smallest_errors(ground: Ground) -> dict[str, float]:
@@ -37,13 +37,19 @@ def smallest_errors(ground: Ground) -> dict[str, float]:
 def just_seen(tensor: Tensor, key: str, floors: Floors) -> float:
     """The smallest relative error of one tensor that is drift, by bisection of its exponent; infinite if none is."""
 
-    def drifts(exponent: float) -> bool:
-        return judge(compare(tensor, tensor * (1 + 10.0**exponent)), floors[key])[0] is Verdict.DRIFT
+    def ratio(exponent: float) -> float:
+        return excess(compare(tensor, tensor * (1 + 10.0**exponent)), floors[key])
 
-    low, high = _LOW, _HIGH
-    if not drifts(high):
+    known = ratio(_MIDDLE)
+    guess = _MIDDLE + math.log10(C / known) if 0 < known < math.inf else _LOW  # differences grow with the error
+    low, high, width = guess, guess, _WIDTH
+    while low > _LOW and ratio(low) > C:
+        low, high, width = low - width, low, 2 * width
+    while high < _HIGH and ratio(high) <= C:
+        low, high, width = high, high + width, 2 * width
+    if ratio(high) <= C:
         return math.inf
-    for _ in range(_STEPS):
+    while high - low > _WIDTH:
         middle = (low + high) / 2
-        low, high = (low, middle) if drifts(middle) else (middle, high)
+        low, high = (low, middle) if ratio(middle) > C else (middle, high)
     return 10.0**high

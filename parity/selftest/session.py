@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +26,8 @@ from parity.selftest.bugs_detail import DETAIL_BUGS
 from parity.selftest.examine import Locate
 from parity.selftest.harmless import HARMLESS, Harmless
 from parity.selftest.outcome import Ground, Outcome, Task
-from parity.selftest.pool import KEPT, CannotTell, run_tasks
+from parity.selftest.pool import KEPT, PROCESSES, CannotTell, run_tasks
+from parity.selftest.rasters import remembered
 from parity.selftest.sensitivity import smallest_errors
 from parity.selftest.verdicts import SelfTest, answer, exit_code, failures, judge_bug, judge_harmless, tails
 from parity.session import Request, usable_batch
@@ -98,6 +102,7 @@ def ground_of(spec: RunSpec, variant: str) -> Ground:
         repeats=KEPT / "repeats" / trace.name,
         floors=usable_floors(spec, variant),
         spectrum=KEPT / "spectra" / f"{trace_key(spec, 'modern')}.json",
+        rasters=KEPT / "rasters",
     )
 
 
@@ -115,19 +120,18 @@ def usable_floors(spec: RunSpec, variant: str) -> Path:
     raise CannotTell(f"no noise floors of {variant} (seed {spec.seed}) for this platform; measure them with: {command}")
 
 
-def prepare(grounds: Sequence[Ground], note: Note) -> None:
-    """Make what is missing: legacy's traces and further replays, and what each stage of modern runs."""
-    for ground in grounds:
-        for there, name, job in (
-            (is_stored(ground.reference), "legacy's training step", worker.trace_to),
-            (is_stored(ground.repeats), "legacy's repeated updates", work.prepare_repeats),
-            (ground.spectrum.exists(), "what each stage runs", record_spectrum),
-        ):
-            if there:
-                continue
-            note(f"{ground.variant}, seed {ground.spec.seed}: {name}")
-            arguments = (ground.spec, "legacy", ground.reference) if job is worker.trace_to else (ground,)
-            in_fresh_process(job, *arguments)
+def prepare(ground: Ground, note: Note) -> None:
+    """Make what is missing: legacy's trace and further replays, and what each stage of modern runs."""
+    for there, name, job in (
+        (is_stored(ground.reference), "legacy's training step", worker.trace_to),
+        (is_stored(ground.repeats), "legacy's repeated updates", work.prepare_repeats),
+        (ground.spectrum.exists(), "what each stage runs", record_spectrum),
+    ):
+        if there:
+            continue
+        note(f"{ground.variant}, seed {ground.spec.seed}: {name}")
+        arguments = (ground.spec, "legacy", ground.reference) if job is worker.trace_to else (ground,)
+        in_fresh_process(job, *arguments)
 
 
 def measure_floors(spec: RunSpec, note: Note) -> None:
@@ -143,7 +147,8 @@ def measure_floors(spec: RunSpec, note: Note) -> None:
 
 def record_spectrum(ground: Ground) -> None:
     """Find and keep what each stage of modern runs."""
-    spectrum.write(spectrum.record(ground.spec, ground.reference), ground.spectrum)
+    with remembered(ground.rasters, keep=True):
+        spectrum.write(spectrum.record(ground.spec, ground.reference), ground.spectrum)
 
 
 def selftest(
@@ -181,7 +186,8 @@ def selftest(
                 raise
             measure_floors(spec, note)
             grounds[seed, variant] = ground_of(spec, variant)
-    prepare(list(grounds.values()), note)
+    with ThreadPoolExecutor(PROCESSES) as threads:  # each only waits for processes of its own
+        list(threads.map(prepare, grounds.values(), repeat(note)))
     tasks = [
         (task_of(item, wanted.full), grounds[seed, item.variant])
         for seed in wanted.seeds
@@ -193,7 +199,9 @@ def selftest(
         for task, ground, outcome in run_tasks(tasks, console=console, locate=locate)
     }
     note("the smallest error seen at each stage")
-    return judged(wanted, outcomes, _smallest(grounds), command=command, seconds=time.perf_counter() - start)
+    return judged(
+        wanted, outcomes, _smallest(list(grounds.values())), command=command, seconds=time.perf_counter() - start
+    )
 
 
 def judged(
@@ -224,11 +232,13 @@ def judged(
     )
 
 
-def _smallest(grounds: Mapping[tuple[int, str], Ground]) -> dict[tuple[str, str], float]:
+def _smallest(grounds: Sequence[Ground]) -> dict[tuple[str, str], float]:
     """(pipeline, stage) -> smallest error seen, in each pipeline's first variant."""
-    found: dict[tuple[str, str], float] = {}
-    for ground in grounds.values():
-        if all(key[0] != ground.spec.pipeline for key in found):
-            errors = smallest_errors(ground)
-            found |= {(ground.spec.pipeline, stage): error for stage, error in errors.items()}
-    return found
+    firsts = list({ground.spec.pipeline: ground for ground in reversed(grounds)}.values())
+    with ThreadPoolExecutor(PROCESSES) as threads:
+        found = list(threads.map(partial(in_fresh_process, smallest_errors), firsts))
+    return {
+        (ground.spec.pipeline, stage): error
+        for ground, errors in zip(firsts, found, strict=True)
+        for stage, error in errors.items()
+    }

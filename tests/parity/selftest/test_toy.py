@@ -122,6 +122,7 @@ def ground(tmp_path, monkeypatch):
         repeats=tmp_path / "repeats",
         floors=tmp_path / "floors.json",
         spectrum=tmp_path / "spectrum.json",
+        rasters=tmp_path / "rasters",
     )
     spectrum.write(spectrum.record(spec, made.reference), made.spectrum)
     return made
