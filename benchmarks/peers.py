@@ -32,6 +32,7 @@ ENVIRONMENT = ROOT / ".cache" / "bench-env"
 PINS = ROOT / "benchmarks" / "peers-constraints.txt"
 PAGE = ROOT / "docs" / "benchmarks.md"
 MARK = "<!-- peers: written by python -m benchmarks.peers --save -->"
+END = "<!-- end of peers -->"
 
 
 def main() -> None:
@@ -90,12 +91,12 @@ def table(rows: list[dict[str, str]], arguments: argparse.Namespace) -> str:
 
 
 def save(text: str) -> None:
-    """Put the table where docs/benchmarks.md has its mark."""
-    page = PAGE.read_text(encoding="utf-8")
-    head, mark, _ = page.partition(MARK)
-    if not mark:
-        raise SystemExit(f"{PAGE} lacks the line {MARK}")
-    write_atomically(PAGE, f"{head}{MARK}\n\n{text}\n".encode())
+    """Put the table between the two marks of docs/benchmarks.md."""
+    head, mark, rest = PAGE.read_text(encoding="utf-8").partition(MARK)
+    _, end, tail = rest.partition(END)
+    if not mark or not end:
+        raise SystemExit(f"{PAGE} lacks the lines {MARK} and {END}")
+    write_atomically(PAGE, f"{head}{MARK}\n\n{text}\n\n{END}{tail}".encode())
 
 
 def _row(name: str, python: Path, plain: dict[bool, Any], arguments: argparse.Namespace) -> dict[str, str]:
