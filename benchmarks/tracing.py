@@ -63,6 +63,12 @@ def main() -> None:
             )
 
 
+def bare_peaks(pipeline: str) -> dict[str, float]:
+    """Side -> peak memory in GB of a process that makes bare steps and nothing else."""
+    arguments = argparse.Namespace(pipeline=pipeline, batch="carphone_0040", repeats=0)
+    return {side: _in_process(arguments, side, "bare")["peak_gb"] for side in _SIDES}
+
+
 def _times(arguments: argparse.Namespace) -> dict[str, float]:
     spec, subject = _built(arguments)
     seconds: dict[str, list[float]] = {kind: [] for kind in _KINDS}
