@@ -26,6 +26,9 @@ def reproduce(
     cluster: Annotated[
         str | None, typer.Option(help="address of a Dask scheduler that the cells are spread over")
     ] = None,
+    limit: Annotated[
+        float, typer.Option(min=0, help="minutes after which a run that has no result is given up; 0: never")
+    ] = 60,
     json: Annotated[Path | None, typer.Option(help="also write reproduce.json there")] = None,
     out: Annotated[Path, typer.Option(help="folder of the page")] = REPORTS,
 ) -> None:
@@ -40,7 +43,8 @@ def reproduce(
     if cells == "help":
         print_cells(request, Console())
         raise typer.Exit
-    perform = connected(cluster) if cluster else Processes()
+    seconds = 60 * limit or None
+    perform = connected(cluster, seconds) if cluster else Processes(seconds)
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or a job's time limit would leave its processes behind
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,7 @@ from parity.reproduce.run import Run
 from parity.reproduce.watch import Watch
 
 Clips = Sequence[Clip]
+_PATIENCE = timedelta(minutes=5)  # with a process that has gone
 
 
 def update_of_two(run: Run, networks: Networks, optimizer: Optimizer, clips: Clips, watch: Watch) -> None:
@@ -64,18 +66,19 @@ class _MeanLoss(nn.Module):
 
 
 def _distributed(networks: Networks, clips: Clips) -> dict[str, Tensor]:
-    """This process's share of the clips through DDP; terms averaged over processes."""
-    dist.init_process_group("gloo")
-    try:
-        rank, world = dist.get_rank(), dist.get_world_size()
-        # held until after the backward pass: with the wrapper go the hooks that average gradients, without a word
-        wrapped = DistributedDataParallel(_MeanLoss(networks.step))
-        losses = wrapped(clips[rank::world])
-        losses["all_loss"].backward()
-        terms = {name: value.detach().clone() for name, value in losses.items()}
-        for value in terms.values():
-            dist.all_reduce(value)
-            value /= world
-        return terms
-    finally:
-        dist.destroy_process_group()
+    """This process's share of the clips through DDP; terms averaged over processes.
+
+    The group is left open to the end of the process (`parity.reproduce.child`): destroyed right after a collective,
+    gloo can wait for the interpreter while that waits for gloo.
+    """
+    dist.init_process_group("gloo", timeout=_PATIENCE)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    # held until after the backward pass: with the wrapper go the hooks that average gradients, without a word
+    wrapped = DistributedDataParallel(_MeanLoss(networks.step))
+    losses = wrapped(clips[rank::world])
+    losses["all_loss"].backward()
+    terms = {name: value.detach().clone() for name, value in losses.items()}
+    for value in terms.values():
+        dist.all_reduce(value)
+        value /= world
+    return terms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -44,9 +45,13 @@ class Perform(Protocol):
 
 
 class Processes:
-    """Fresh processes on this machine; `stop` ends those that still run."""
+    """Fresh processes on this machine; `stop` ends those that still run.
 
-    def __init__(self) -> None:
+    limit: seconds after which a process is given up, as one that hangs; None waits for ever.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self.limit = limit
         self._lock, self._running = threading.Lock(), set[subprocess.Popen[str]]()
         self._stopped = False
 
@@ -65,9 +70,15 @@ class Processes:
                 start_new_session=True,
             )
             self._running.add(process)
-        _, errors = process.communicate()
-        with self._lock:
-            self._running.discard(process)
+        try:
+            _, errors = process.communicate(timeout=self.limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
+            raise RuntimeError(f"no result after {self.limit:g} seconds; its process was ended") from None
+        finally:
+            with self._lock:
+                self._running.discard(process)
         if process.returncode:
             last = " | ".join(errors.strip().splitlines()[-3:])
             raise RuntimeError(f"the process ended with code {process.returncode}: {last}")
@@ -77,7 +88,7 @@ class Processes:
         with self._lock:
             self._stopped = True
             for process in self._running:
-                os.killpg(process.pid, 15)
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def command(job: Path, run: Run) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from parity.environment import isolated_numerics
-from parity.reproduce import child
+from parity.reproduce import child, engine
 from parity.reproduce.cell import Cell
 from parity.reproduce.engine import Engine, Processes
 from parity.reproduce.page import render
@@ -152,6 +153,15 @@ def test_a_process_that_dies_is_reported_with_its_last_words(tmp_path: Path) -> 
     job.write_text("not json")
     with pytest.raises(RuntimeError, match="JSONDecodeError"):
         Processes()(job, Run(subject=TOY, pipeline="coarse"))
+
+
+def test_a_process_that_hangs_is_given_up_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w'), flush=True); time.sleep(600)"
+    monkeypatch.setattr(engine, "command", lambda job, run: [sys.executable, "-c", hanging, str(tmp_path / "pid")])
+    with pytest.raises(RuntimeError, match="no result after 2 seconds; its process was ended"):
+        Processes(2)(tmp_path / "job.json", Run(subject=TOY, pipeline="coarse"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 @pytest.mark.parametrize(
