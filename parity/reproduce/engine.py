@@ -106,11 +106,15 @@ def importable() -> list[str]:
 
 
 def environment(run: Run) -> dict[str, str]:
-    """The variables of a run's process: ours, without any that would choose kernels, then the run's own."""
+    """The variables of a run's process: ours, without any that would choose kernels, then the run's own.
+
+    Threads that wait for others sleep instead of spinning: no number depends on it, and cells run beside each other.
+    """
     chosen = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "PYTHONHASHSEED")
     kept = {
         name: value for name, value in os.environ.items() if name not in (*chosen, "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     }
+    kept["OMP_WAIT_POLICY"] = "PASSIVE"
     if run.seeds:
         kept["PYTHONHASHSEED"] = "0"
     if run.threads:

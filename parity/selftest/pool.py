@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 from rich.console import Console
 
@@ -104,10 +106,11 @@ def outcome_key(task: Task, ground: Ground, locate: Locate | None) -> str:
 
 @contextmanager
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are gone afterwards, also after an interruption."""
+    """A pool whose processes are gone afterwards, also after an interruption; their threads sleep while they wait."""
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     try:
-        yield pool
+        with mock.patch.dict(os.environ, OMP_WAIT_POLICY="PASSIVE"):  # processes start as tasks come
+            yield pool
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
