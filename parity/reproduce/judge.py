@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from parity.comparison import Drift
@@ -64,13 +64,13 @@ _COSTLY = (DATA, KERNELS, UPDATE)  # seeding costs nothing, a batch is another a
 
 
 def noise_floors(cells: Iterable[Cell], found: Mapping[str, Result]) -> dict[str, Floors]:
-    """Reference -> tensor -> the largest figures of the one-ULP runs against it."""
+    """Reference -> tensor, or `weights@STEP` -> the largest figures of the one-ULP runs against it."""
     floors: dict[str, Floors] = {}
     for cell in cells:
         if cell.group == FLOOR and cell.id in found and not _still(found[cell.id]):
             floor = floors.setdefault(cell.against, {})
-            for key, figures in found[cell.id]["drifts"].items():
-                widen(floor, key, _drift(figures))
+            for key, drift in _figures(found[cell.id]["drifts"]).items():
+                widen(floor, key, drift)
     return floors
 
 
@@ -136,9 +136,33 @@ def _over_floor(drifts: Drifts, floor: Floors) -> tuple[float | None, str]:
     """The largest figure over its floor, as verdicts see it, and whose; what no one-ULP run had has no room at all."""
     if not floor:
         return None, ""
-    moved = {key: excess(_drift(figures), floor.get(key)) for key, figures in drifts.items() if not figures["bitwise"]}
+    moved = {key: excess(drift, floor.get(key)) for key, drift in _figures(drifts).items() if not drift.bitwise}
     worst = max(moved, key=moved.__getitem__)
     return moved[worst], worst
+
+
+def _figures(drifts: Drifts) -> dict[str, Drift]:
+    """What is held against the floor: each tensor, but the weights after one update together, as one long vector.
+
+    Adam moves an element whose gradient is about as small as its noise by a large part of the learning rate; which one
+    it is, no number of one-ULP runs foresees.
+    """
+    found = {key: _drift(figures) for key, figures in drifts.items()}
+    weights = [key for key in found if key.startswith(QUANTITIES["weights"]) and drifts[key]["norm"] is not None]
+    for step in dict.fromkeys(map(_step, weights)):
+        keys = [key for key in weights if _step(key) == step]
+        parts, (distance, norm) = [found.pop(key) for key in keys], _distance([drifts[key] for key in keys])
+        found[f"weights@{step}"] = replace(
+            parts[0],
+            structural=next((part.structural for part in parts if part.structural), ""),
+            bitwise=all(part.bitwise for part in parts),
+            count=sum(part.count for part in parts),
+            differing=sum(part.differing for part in parts),
+            max_abs=max(part.max_abs or 0.0 for part in parts),
+            rel_l2=distance / norm if norm else distance,
+            scaled_ulp=max(part.scaled_ulp or 0.0 for part in parts),
+        )
+    return found
 
 
 def _drift(figures: Mapping[str, Any]) -> Drift:
@@ -155,10 +179,15 @@ def distances(drifts: Drifts) -> dict[str, tuple[float, float]]:
         last = max((_step(key) for key in keys), default=None)
         parts = [drifts[key] for key in keys if _step(key) == last]
         if parts and not any(part["structural"] for part in parts):
-            # a tensor of norm 0 reports its distance itself
-            moved = sum((part["rel_l2"] * (part["norm"] or 1.0)) ** 2 for part in parts)
-            found[quantity] = moved**0.5, sum(part["norm"] ** 2 for part in parts) ** 0.5
+            found[quantity] = _distance(parts)
     return found
+
+
+def _distance(parts: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """L2 distance and norm of several tensors together; one of norm 0 reports its distance itself."""
+    parts = list(parts)
+    moved = sum(((part["rel_l2"] or 0.0) * (part["norm"] or 1.0)) ** 2 for part in parts)
+    return moved**0.5, sum(part["norm"] ** 2 for part in parts) ** 0.5
 
 
 def _losses(drifts: Drifts) -> dict[str, float]:

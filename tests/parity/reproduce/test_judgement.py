@@ -1,5 +1,7 @@
 """Ranking arithmetic, words, and sentences that claim no more than was seen."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +9,8 @@ from hypothesis import strategies as st
 
 from parity.noise import Floor
 from parity.reproduce.answer import answer, recipe
-from parity.reproduce.cell import KERNELS, RANDOM, Cell
-from parity.reproduce.judge import Judged, distances, judge
+from parity.reproduce.cell import FLOOR, KERNELS, RANDOM, Cell
+from parity.reproduce.judge import Judged, Result, distances, judge, noise_floors
 from parity.reproduce.operations import first_moved
 from parity.reproduce.ranking import explained, leading, measured_directly, shares, variances
 from parity.reproduce.run import Run
@@ -165,6 +167,24 @@ def test_words_follow_the_floor() -> None:
     assert word({"codes/out@0": drift(1e-9)}, None).word is Word.MOVED
     assert word({"codes/out@0": drift(0.0, structural="shape")}, 1.0).word is Word.MOVED
     assert word({}, 1.0).word is Word.ERROR
+
+
+def test_the_weights_after_an_update_are_held_together() -> None:
+    """Of a small bias one element may move by the learning rate in this run and not in any one-ULP run."""
+    quiet, loud = drift(1e-9), drift(1e-4)
+    run, empty = Run(subject="x", pipeline="x"), {"notes": {}, "seconds": []}
+    noise = Cell(id="ulp 1", title="", group=FLOOR, runs=(run,), against="baseline")
+    seen: Result = {"drifts": {"weights/a@0": loud, "weights/b@0": quiet}, **empty}
+    floors = noise_floors([noise], {"ulp 1": seen})["baseline"]
+    assert list(floors) == ["weights@0"]
+    for a, b, expected in (
+        (loud, {**loud, "norm": 1e-3}, Word.NOISE),
+        ({**loud, "rel_l2": 1e-3}, quiet, Word.MOVED),
+        ({**loud, "max_abs": 1e-3}, quiet, Word.MOVED),
+        (quiet, drift(0.0, structural="shape"), Word.MOVED),
+    ):
+        result = {"drifts": {"weights/a@0": a, "weights/b@0": b}, **empty}
+        assert judge(replace(noise, group=""), result, empty, floors).word is expected
 
 
 def test_the_cost_of_a_control_is_time_with_it_over_time_without() -> None:
