@@ -116,7 +116,8 @@ def _msprobe_in(folder: Path, work: Workload, debugger_class: Any) -> str:
         model(work.images).sum().backward()
         debugger.stop()
         debugger.step()
-    dumps = [next((folder / f"step{step}").rglob("dump.json")) for step in (0, 1)]
+    steps = sorted(folder.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))  # the count goes on
+    dumps = [next(step.rglob("dump.json")) for step in steps]
     command = [
         Path(sys.executable).parent / "msprobe",
         "compare",
