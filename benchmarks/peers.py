@@ -3,7 +3,7 @@
 `python -m benchmarks.peers` makes an environment of its own (.cache/bench-env, which sees the project's packages and
 adds the peers at the versions of peers-constraints.txt), runs each tool in fresh processes and prints a table; with
 `--save` it also goes into docs/benchmarks.md. Time: plain pair and tool in turns, after one of each that does not
-count, medians. Memory: peak of a process that does nothing else, against one that runs the plain pair.
+count, medians. Memory: peak of a process that does nothing else, against one that runs the plain pair; medians too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
         print(json.dumps(_times(arguments) if arguments.what == "time" else _memory(arguments.child)))
         return
     python = environment()
-    plain = {backward: _child(python, _plain(backward), "memory", arguments) for backward in (True, False)}
+    plain = {backward: _peak(python, _plain(backward), arguments) for backward in (True, False)}
     rows = []
     for name in arguments.tools:
         rows.append(_row(name, python, plain, arguments))
@@ -102,7 +102,7 @@ def save(text: str) -> None:
 def _row(name: str, python: Path, plain: dict[bool, Any], arguments: argparse.Namespace) -> dict[str, str]:
     tool = TOOLS[name]
     run = f"{'forward + backward' if tool.backward else 'forward'}: {tool.figures}"
-    times, memory = (_child(python, name, what, arguments) for what in ("time", "memory"))
+    times, memory = _child(python, name, "time", arguments), _peak(python, name, arguments)
     base = plain[tool.backward]
     if error := times.get("error") or memory.get("error") or base.get("error"):
         return {
@@ -128,6 +128,13 @@ def _row(name: str, python: Path, plain: dict[bool, Any], arguments: argparse.Na
 
 def _plain(backward: bool) -> str:
     return "plain" if backward else "plain forward"
+
+
+def _peak(python: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Median peak memory of fresh processes, or the error of one of them."""
+    found = [_child(python, name, "memory", arguments) for _ in range(arguments.repeats)]
+    failed = [part for part in found if "error" in part]
+    return failed[0] if failed else {"peak": statistics.median(part["peak"] for part in found)}
 
 
 def _child(python: Path, name: str, what: str, arguments: argparse.Namespace) -> dict[str, Any]:

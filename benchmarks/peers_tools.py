@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +102,39 @@ def _order(label: str) -> int:
 
 def msprobe(work: Workload) -> str:
     """Msprobe L0, statistics: max, min, mean and norm of every module, forward and backward, dumped and compared."""
-    from msprobe.pytorch import PrecisionDebugger
-
-    with tempfile.TemporaryDirectory(prefix="msprobe-") as folder:
-        return _msprobe_in(Path(folder), work, PrecisionDebugger)
-
-
-def _msprobe_in(folder: Path, work: Workload, debugger_class: Any) -> str:
-    config = folder / "config.json"
-    statistics = {"scope": [], "list": [], "data_mode": ["all"], "summary_mode": "statistics"}
-    settings = {"task": "statistics", "dump_path": str(folder), "rank": [], "step": [], "level": "L0"}
-    config.write_text(json.dumps({**settings, "statistics": statistics}))
-    debugger = debugger_class(config_path=str(config))
+    folder, debugger = _debugger()
     for model in (work.reference, work.candidate):
         debugger.start(model)
         model(work.images).sum().backward()
         debugger.stop()
         debugger.step()
-    steps = sorted(folder.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))  # the count goes on
+    try:
+        return _compared(folder)
+    finally:
+        for dumped in folder.glob("step*"):
+            shutil.rmtree(dumped)
+
+
+@cache
+def _debugger() -> tuple[Path, Any]:
+    """Where msprobe dumps, and its debugger: a process has one, which counts its steps through all repeats."""
+    from msprobe.pytorch import PrecisionDebugger
+
+    folder = Path(tempfile.mkdtemp(prefix="msprobe-"))
+    atexit.register(shutil.rmtree, folder)
+    config = folder / "config.json"
+    statistics = {"scope": [], "list": [], "data_mode": ["all"], "summary_mode": "statistics"}
+    settings = {"task": "statistics", "dump_path": str(folder), "rank": [], "step": [], "level": "L0"}
+    config.write_text(json.dumps({**settings, "statistics": statistics}))
+    return folder, PrecisionDebugger(config_path=str(config))
+
+
+def _compared(folder: Path) -> str:
+    """The first module that msprobe calls different, of the two steps dumped into `folder`."""
+    steps = sorted(folder.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))
     dumps = [next(step.rglob("dump.json")) for step in steps]
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
     command = [
         Path(sys.executable).parent / "msprobe",
         "compare",
@@ -126,13 +143,13 @@ def _msprobe_in(folder: Path, work: Workload, debugger_class: Any) -> str:
         "-tp",
         dumps[1],
         "-o",
-        folder / "out",
+        out,
     ]
-    (folder / "out").mkdir()
+    out.mkdir()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr or done.stdout)[-300:])
-    return _first_in_table(next((folder / "out").glob("compare_result*.csv")))
+    return _first_in_table(next(out.glob("compare_result*.csv")))
 
 
 def _first_in_table(path: Path) -> str:
