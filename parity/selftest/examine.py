@@ -69,9 +69,13 @@ def examine(task: Task, ground: Ground, locate: Locate | None = None) -> Outcome
     changed = spots(task.edits, MODERN)
     names = [stage.name for stage in worker.pipeline_of(ground.spec).stages]
     reached = spectrum.reach(changed, names) if task.edits else names
-    with isolated_numerics(threads=ground.spec.threads), planted(task.edits) if task.edits else nullcontext():
+    with (
+        isolated_numerics(threads=ground.spec.threads),
+        planted(task.edits) if task.edits else nullcontext(),
+        remembered(ground.rasters),
+    ):
         worker._subject("modern", ground.spec)  # sets the numeric switches anew, so before the setting
-        with setting(task.setting), remembered(ground.rasters):
+        with setting(task.setting):
             seen = _look(task, ground, floors, reached)
         if task.edits and (missed := unread(task.edits)):
             raise ValueError(f"{task.id}: modern/{missed[0]} is not read by this run, so the change means nothing here")

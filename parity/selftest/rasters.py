@@ -79,7 +79,8 @@ def _key(name: str, arguments: tuple[Any, ...]) -> str:
         if isinstance(argument, Tensor):
             digest.update(repr((argument.dtype, tuple(argument.shape))).encode())
             digest.update(argument.detach().contiguous().numpy().tobytes())
-        else:
-            digest.update(repr(argument).encode())
+        else:  # (8, 8) or [8, 8], 0 or 0.0: an operator's schema (`parity/compiled.py`) makes one of the other
+            numbers = argument if isinstance(argument, (list, tuple)) else [argument]
+            digest.update(repr([float(number) for number in numbers]).encode())
         digest.update(b"\0")
     return digest.hexdigest()
