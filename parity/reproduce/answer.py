@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
-from parity.reproduce.ranking import DRAWN, Share, leading
+from parity.reproduce.ranking import DRAWN, Share, chance_range, leading, shares
 from parity.reproduce.words import RAN, Word, worst
 
 QUANTITY_NAMES = {
@@ -16,7 +16,6 @@ QUANTITY_NAMES = {
     "gradients": "gradients",
     "weights": "weights",
 }
-_MISSED = 0.1  # two or three draws tell the order of magnitude, no more
 _SAME = {
     Word.BITWISE: "bitwise the same",
     Word.NOISE: "the same within the noise floor",
@@ -33,8 +32,8 @@ def answer(
         name: of subject and pipeline.
         cells: all that was judged.
         ranked: shares of the causes.
-        explained: quantity -> variance of the single drawn causes over the one between runs as shipped; where they make
-            less than a tenth of it, the ranking has missed something and the sentence says so.
+        explained: quantity -> variance of the single drawn causes over the one between runs as shipped; where it is
+            less than so few runs give by chance, the ranking has missed something and the sentence says so.
     """
     parts = [f"{name} as shipped: {_shipped(cells)}."]
     repeats = [cell for cell in cells if _is_shipped_again(cell)]
@@ -42,9 +41,11 @@ def answer(
     if same:
         causes = _list([share.cause for share in ranked])
         parts.append(f"All that varied, measured one by one, stayed within the noise floor ({causes}): no ranking.")
-    elif text := _causes(ranked, stays=bool(repeats) and worst(cell.word for cell in repeats) is Word.BITWISE):
-        parts.append(text)
-    if ranked and not same and (missed := {name: part for name, part in (explained or {}).items() if part < _MISSED}):
+    else:
+        stays = bool(repeats) and worst(cell.word for cell in repeats) is Word.BITWISE
+        parts += _would_move(ranked) if stays else _moves(cells, ranked)
+    low, _ = chance_range(cells)
+    if ranked and not same and (missed := {name: part for name, part in (explained or {}).items() if part < low}):
         least = min(missed, key=missed.__getitem__)
         parts.append(
             f"They do not explain the runs as shipped: in {QUANTITY_NAMES[least]} the drawn causes add up to only "
@@ -85,22 +86,42 @@ def _is_shipped_again(cell: Judged) -> bool:
     return cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN
 
 
-def _causes(ranked: list[Share], *, stays: bool) -> str:
-    """Who makes the variation; `stays`: as shipped there is none, so this is what it would be if switched."""
+def _moves(cells: Iterable[Judged], ranked: Sequence[Share]) -> list[str]:
+    """Who makes the variation of runs as shipped: what is drawn anew in each; and what else moves if it is switched."""
+    drawn = shares(cell for cell in cells if cell.cause in DRAWN)
+    others = [share for share in ranked if share.cause not in DRAWN and share.share >= _WORTH_NAMING]
+    if not drawn:
+        return _would_move(ranked)
+    found = [f"{_account(drawn)} of the variation, measured one by one: {_named(drawn)}."]
+    if others:
+        found.append(f"What a run as shipped does not change moves it too, if switched: {_shared(others)}.")
+    return found
+
+
+def _would_move(ranked: Sequence[Share]) -> list[str]:
+    """As shipped nothing varies, so this is what would make it vary if it were switched."""
+    return [f"{_account(ranked)} of what would move it, switched one by one: {_named(ranked)}."] if ranked else []
+
+
+def _account(ranked: Sequence[Share]) -> str:
     chosen = leading(ranked)
-    if not chosen:
-        return ""
-    named = [f"{share.cause} ({_percent(share.share)})" for share in chosen]
-    total = _percent(sum(share.share for share in chosen))
     count = "One cause accounts" if len(chosen) == 1 else f"{_COUNTS.get(len(chosen), len(chosen))} causes account"
-    rest = [
-        f"{share.cause} ({_percent(share.share)})" for share in ranked if share not in chosen and share.cause in DRAWN
-    ]
-    also = f"; {_list(rest)} {'moves' if len(rest) == 1 else 'move'} it too" if rest else ""
-    what = "what would move it, switched" if stays else "the variation, measured"
-    return f"{count} for {total} of {what} one by one: {_list(named)}{also}."
+    return f"{count} for {_percent(sum(share.share for share in chosen))}"
 
 
+def _named(ranked: Sequence[Share]) -> str:
+    """The causes that make nearly all, and small drawn ones."""
+    chosen = leading(ranked)
+    rest = [share for share in ranked if share not in chosen and share.cause in DRAWN]
+    also = f"; {_shared(rest)} {'moves' if len(rest) == 1 else 'move'} it too" if rest else ""
+    return f"{_shared(chosen)}{also}"
+
+
+def _shared(found: Iterable[Share]) -> str:
+    return _list([f"{share.cause} ({_percent(share.share)})" for share in found])
+
+
+_WORTH_NAMING = 0.01
 _COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight"}
 
 

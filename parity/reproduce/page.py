@@ -10,7 +10,7 @@ from parity.report.format import figure
 from parity.report.page import render_page
 from parity.reproduce.answer import QUANTITY_NAMES
 from parity.reproduce.judge import Judged
-from parity.reproduce.ranking import RANKED
+from parity.reproduce.ranking import RANKED, chance_range
 from parity.reproduce.results import Matrix
 from parity.reproduce.words import RAN, Word
 from parity.verdict import Verdict
@@ -42,6 +42,7 @@ def render(matrix: Matrix) -> str:
         ran=RAN,
         quantities=RANKED,
         names=QUANTITY_NAMES,
+        chance=chance_range,
         text=figure,
         not_run=[
             (f"{part.subject} {part.pipeline}", cell)

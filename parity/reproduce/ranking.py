@@ -2,18 +2,22 @@
 
 Variation is variance: half the squared distance of two runs that differ by one cause, in the quantity's own units (two
 references of different size must not be measured by two scales). A cause's share in a quantity is
-its part of the sum over all causes; the overall share is the mean over the quantities in which anything moved.
+its part of the sum over all causes; the overall share is the mean over the quantities that anything moved beyond noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from scipy.stats import f
 
 from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
 from parity.reproduce.run import GENERATORS, SITES
-from parity.reproduce.words import RAN
+from parity.reproduce.words import RAN, Word
 
 RANKED = ("codes", "uv_z", "loss", "weights")
 
@@ -46,11 +50,16 @@ DRAWN = frozenset({*SITES, *(f"generator of {name} left unseeded" for name in GE
 
 
 def shares(judged: Iterable[Judged]) -> list[Share]:
-    """All causes that moved anything, the largest share first."""
+    """All causes that moved anything, the largest share first.
+
+    A quantity that nothing moves beyond noise has no say: shares of rounding would count as much as those of a result.
+    """
     cells = list(judged)
     by_cause = variances(cells)
     totals = {name: sum(parts.get(name, 0.0) for parts in by_cause.values()) for name in RANKED}
-    live = [name for name, total in totals.items() if total > 0]
+    beyond = [cell for cell in cells if cell.cause and cell.word is Word.MOVED]  # else all shares are of rounding
+    counted = {name for cell in beyond or cells for name in RANKED if cell.distances.get(name, 0.0) > 0}
+    live = [name for name, total in totals.items() if total > 0 and name in counted]
     found = []
     for cause, parts in by_cause.items():
         each = {name: parts.get(name, 0.0) / totals[name] for name in live}
@@ -75,7 +84,22 @@ def explained(by_cause: Mapping[str, Mapping[str, float]], direct: Mapping[str, 
     return {name: sums[name] / value for name, value in direct.items() if value > 0}
 
 
-def leading(found: list[Share], part: float = 0.99) -> list[Share]:
+def chance_range(judged: Iterable[Judged]) -> tuple[float, float]:
+    """Between which ratios `explained` lies by chance in 95 of 100 cases although causes simply add up.
+
+    A variance of a few runs is hardly known: F distribution, with a degree of freedom for each further run as shipped,
+    and for each draw of the drawn cause that has fewest. Without such runs anything is possible.
+    """
+    cells = [cell for cell in judged if cell.word in RAN]
+    repeats = sum(cell.id.startswith(f"{SHIPPED} ") for cell in cells)
+    draws = Counter(cell.cause for cell in cells if cell.cause in DRAWN)
+    if not repeats:
+        return 0.0, math.inf
+    low, high = f.ppf([0.025, 0.975], min(draws.values(), default=1), repeats)
+    return float(low), float(high)
+
+
+def leading(found: Sequence[Share], part: float = 0.99) -> list[Share]:
     """The fewest causes that make at least `part` of the variation."""
     total, chosen = 0.0, list[Share]()
     for share in found:

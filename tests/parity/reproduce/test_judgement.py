@@ -12,7 +12,7 @@ from parity.reproduce.answer import answer, recipe
 from parity.reproduce.cell import FLOOR, KERNELS, RANDOM, Cell
 from parity.reproduce.judge import Judged, Result, distances, judge, noise_floors
 from parity.reproduce.operations import first_moved
-from parity.reproduce.ranking import explained, leading, measured_directly, shares, variances
+from parity.reproduce.ranking import chance_range, explained, leading, measured_directly, shares, variances
 from parity.reproduce.run import Run
 from parity.reproduce.watch import Watch
 from parity.reproduce.words import RAN, Word
@@ -51,6 +51,15 @@ def test_a_quantity_that_nothing_moves_has_no_say() -> None:
     cells = [judged("window", cause="window", loss=0.1), judged("dropout", cause="dropout", loss=0.1, weights=0.0)]
     assert [share.share for share in shares(cells)] == pytest.approx([0.5, 0.5])
     assert shares([judged("window", Word.BITWISE, "window")]) == []
+
+
+def test_a_quantity_that_only_rounding_moves_has_no_say() -> None:
+    moved = judged("dropout", cause="dropout", loss=1.0)
+    rounding = judged("threads 2", Word.NOISE, "threads", codes=1e-9, loss=1e-9)
+    assert [(share.cause, round(share.share, 6)) for share in shares([moved, rounding])] == [
+        ("dropout", 1.0),
+        ("threads", 0.0),
+    ]
 
 
 def test_causes_that_did_not_run_have_no_share() -> None:
@@ -114,6 +123,34 @@ def test_a_ranking_that_misses_what_runs_as_shipped_show_says_so() -> None:
     assert "They do not explain the runs as shipped" in text
     assert "under 1 %" in text
     assert "do not explain" not in answer("toy", cells, ranked, {"loss": 0.9})
+
+
+def test_what_so_few_runs_show_by_chance_is_not_called_unexplained() -> None:
+    """The variance of three runs of which one happened upon a large loss, against two draws that did not."""
+    draws = [judged(f"dropout {i}", cause="dropout", loss=1.0) for i in range(2)]
+    cells = [*draws, judged("as shipped 2", loss=1.0), judged("as shipped 3", loss=5.0)]
+    parts = explained(variances(cells), measured_directly(cells))
+    low, high = chance_range(cells)
+    assert low < parts["loss"] < 0.1
+    assert low == pytest.approx(1 / 39, rel=0.01)
+    assert high == pytest.approx(39, rel=0.01)
+    assert "do not explain" not in answer("toy", cells, shares(cells), parts)
+    assert "do not explain" in answer("toy", cells, shares(cells), {"loss": 0.02})
+    assert chance_range(draws) == (0.0, float("inf"))
+
+
+def test_what_a_run_as_shipped_does_not_change_is_no_cause_of_its_variation() -> None:
+    cells = [
+        judged("as shipped 2", loss=1.0),
+        judged("dropout", cause="dropout", loss=3.0),
+        judged("window", cause="window", loss=1.0),
+        judged("compile", cause="compiler", loss=10.0),
+    ]
+    text = answer("toy", cells, shares(cells))
+    assert (
+        "Two causes account for 100 % of the variation, measured one by one: dropout (90 %) and window (10 %)." in text
+    )
+    assert "What a run as shipped does not change moves it too, if switched: compiler (91 %)." in text
 
 
 def test_small_drawn_causes_are_named_and_what_holds_as_shipped_is_not_said_to_vary() -> None:
@@ -246,4 +283,6 @@ def test_what_stays_within_noise_is_not_ranked() -> None:
     assert "All that varied, measured one by one, stayed within the noise floor (threads)" in text
     assert "accounts for" not in text
     window = judged("window", cause="window", loss=0.1)
-    assert "One cause accounts for over 99 %" in answer("toy", [threads, window], shares([threads, window]))
+    assert "One cause accounts for 100 % of the variation" in answer(
+        "toy", [threads, window], shares([threads, window])
+    )
