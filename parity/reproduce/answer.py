@@ -39,7 +39,7 @@ def answer(
     repeats = [cell for cell in cells if _is_shipped_again(cell)]
     same = bool(ranked) and only_noise(cells)
     if same:
-        causes = _list([share.cause for share in ranked])
+        causes = enumerated([share.cause for share in ranked])
         parts.append(f"All that varied, measured one by one, stayed within the noise floor ({causes}): no ranking.")
     else:
         stays = bool(repeats) and worst(cell.word for cell in repeats) is Word.BITWISE
@@ -118,7 +118,7 @@ def _named(ranked: Sequence[Share]) -> str:
 
 
 def _shared(found: Iterable[Share]) -> str:
-    return _list([f"{share.cause} ({_percent(share.share)})" for share in found])
+    return enumerated([f"{share.cause} ({_percent(share.share)})" for share in found])
 
 
 _WORTH_NAMING = 0.01
@@ -153,7 +153,7 @@ _AXES = {
 
 def _values(cells: Iterable[Judged], prefix: str) -> str:
     found = [cell.id.removeprefix(prefix) for cell in cells]
-    return _list([value for value in found if value.isdigit()], "or")
+    return enumerated([value for value in found if value.isdigit()], "or")
 
 
 def _distance(cells: Iterable[Judged], word: Word) -> str:
@@ -168,5 +168,6 @@ def _percent(share: float) -> str:
     return "over 99 %" if text == "100 %" and share < 1 else text if share >= 0.01 else "under 1 %"
 
 
-def _list(items: list[str], last: str = "and") -> str:
+def enumerated(items: list[str], last: str = "and") -> str:
+    """The items as a text: a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""

@@ -14,8 +14,8 @@ from rich.progress import TimeRemainingColumn
 
 from parity.environment import fingerprint
 from parity.pipelines import BOTH, choose
-from parity.reproduce.answer import answer, recipe
-from parity.reproduce.cell import BASELINE, FLOOR, Cell
+from parity.reproduce.answer import answer, enumerated, recipe
+from parity.reproduce.cell import BASELINE, FLOOR, SHIPPED, Cell
 from parity.reproduce.cells import cells
 from parity.reproduce.engine import Engine
 from parity.reproduce.judge import Judged, judge, noise_floors
@@ -24,7 +24,7 @@ from parity.reproduce.page import write_page
 from parity.reproduce.ranking import explained, measured_directly, shares, variances
 from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_matrix
 from parity.reproduce.run import Run
-from parity.reproduce.words import Word
+from parity.reproduce.words import Word, worst
 from parity.session import check_device, counting
 
 SUBJECTS = ("legacy", "modern")
@@ -205,9 +205,22 @@ def _operation(log: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
     return moved["op"].removesuffix(".default") + (" (another operation from here on)" if moved["changed"] else "")
 
 
+_SAID = {
+    Word.MOVED: ("does not reproduce", "do not reproduce"),
+    Word.NOISE: ("reproduces within its noise only", "reproduce within their noise only"),
+    Word.BITWISE: ("gives the same bytes", "give the same bytes"),
+    None: ("was not measured", "were not measured"),
+}
+
+
 def headline(found: Sequence[SubjectResults]) -> str:
-    """The first clause of every answer."""
-    return " ".join(f"{part.answer.split('.')[0]}." for part in found)
+    """What several subjects do as shipped, in one sentence."""
+    groups: dict[Word | None, list[str]] = {word: [] for word in _SAID}
+    for part in found:
+        words = [cell.word for cell in part.cells if cell.id.startswith(f"{SHIPPED} ")]
+        groups[worst(words)].append(f"{part.subject.rpartition('.')[2]} {part.pipeline}")
+    clauses = [f"{enumerated(names)} {_SAID[word][len(names) > 1]}" for word, names in groups.items() if names]
+    return f"As shipped, in fresh processes on this machine, {'; '.join(clauses)}."
 
 
 def exit_code(found: Sequence[SubjectResults]) -> int:

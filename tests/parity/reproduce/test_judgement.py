@@ -13,7 +13,9 @@ from parity.reproduce.cell import FLOOR, KERNELS, RANDOM, Cell
 from parity.reproduce.judge import Judged, Result, distances, judge, noise_floors
 from parity.reproduce.operations import first_moved
 from parity.reproduce.ranking import chance_range, explained, leading, measured_directly, shares, variances
+from parity.reproduce.results import SubjectResults
 from parity.reproduce.run import Run
+from parity.reproduce.session import headline
 from parity.reproduce.watch import Watch
 from parity.reproduce.words import RAN, Word
 
@@ -161,6 +163,22 @@ def test_small_drawn_causes_are_named_and_what_holds_as_shipped_is_not_said_to_v
     text = answer("toy", [judged("as shipped 2", Word.BITWISE), *causes], shares(causes))
     assert "of what would move it, switched one by one: dropout" in text
     assert "the variation" not in text
+
+
+def test_the_headline_says_once_what_several_subjects_do() -> None:
+    said = {
+        "legacy": [judged("as shipped 2", Word.NOISE), judged("as shipped 3", Word.MOVED)],
+        "modern": [judged("as shipped 2", Word.BITWISE)],
+        "a.b:own": [judged("as shipped 2", Word.BITWISE)],
+        "other": [],
+    }
+    empty = {"recipe": [], "shares": [], "direct": {}, "explained": {}, "floor": {}, "invariance": []}
+    known = {"pipeline": "coarse", "steps": 2, "raster": 64, "answer": "", **empty}
+    parts = [SubjectResults(subject=name, cells=cells, **known) for name, cells in said.items()]
+    assert headline(parts) == (
+        "As shipped, in fresh processes on this machine, legacy coarse does not reproduce; modern coarse and "
+        "b:own coarse give the same bytes; other coarse was not measured."
+    )
 
 
 def test_the_recipe_lists_controls_of_what_moved_once_largest_first() -> None:
