@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,6 +101,7 @@ def load_adapter(path: Path) -> Adapter:
     for name in unknown:
         if name.rstrip("S") in {table.rstrip("S") for table in _TABLES}:
             raise ValueError(f"{path}: {name} is not read; did you mean one of {', '.join(_TABLES)}?")
+    _refuse_misspelled(path, module)
     return Adapter(
         path=path,
         **{name: defined.get(name) for name in (*_REQUIRED, *_OPTIONAL)},  # type: ignore[arg-type]
@@ -108,6 +110,15 @@ def load_adapter(path: Path) -> Adapter:
         stages=defined.get("STAGES"),
         weights_from=origin,
     )
+
+
+def _refuse_misspelled(path: Path, module: ModuleType) -> None:
+    """A function that nobody calls although its name is nearly one that is read."""
+    absent = [name for name in _OPTIONAL if name not in vars(module)]
+    for name, thing in vars(module).items():
+        ours = inspect.isfunction(thing) and thing.__module__ == module.__name__ and name not in _REQUIRED
+        if ours and name not in _OPTIONAL and (close := get_close_matches(name, absent, n=1, cutoff=0.85)):
+            raise ValueError(f"{path}: {name} is not read; did you mean {close[0]}?")
 
 
 def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: str = "cpu") -> PairAudit:
@@ -129,7 +140,23 @@ def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: s
         for side in (left, right):
             side.remake = adapter.optimizer
             side.optimizer = adapter.optimizer(side.model)
-    return audit_sides(left, right, stages=stages, seed=seed, draws=draws, matched=matched)
+    audit = audit_sides(left, right, stages=stages, seed=seed, draws=draws, matched=matched)
+    if adapter.stages is None:
+        _set_aside(audit, stages)
+    return audit
+
+
+def _set_aside(audit: PairAudit, stages: Stages) -> None:
+    """Modules of one name need not do the same work; unasked, outputs of other shapes are no difference."""
+    values, unpaired = audit.ran.values, audit.ran.unpaired
+    for stage in stages:
+        own = [key for key in values if key.startswith(f"{stage}/")]
+        shapes = [f"{key.partition('/')[2]}: {values[key].structural}" for key in own if values[key].structural]
+        if shapes and all("shape" in text for text in shapes):
+            audit.set_aside[stage] = shapes[0]
+            for key in (*own, *(key for key in list(unpaired) if key.startswith(f"{stage}/"))):
+                values.pop(key, None)
+                unpaired.pop(key, None)
 
 
 def stages_of(adapter: Adapter, left: nn.Module, right: nn.Module) -> Stages:

@@ -17,6 +17,7 @@ from parity.verdict import Verdict, excess
 from parity.wording import listed
 
 _PHASES = ("output", "buffers", "loss", "gradient of", "gradients", "update")
+_FED = (Cause.INPUT, Cause.INHERITED)
 _NEVER_ROUNDING = (Cause.WEIGHT, Cause.ARGUMENT, Cause.RANDOM)
 _MOVES = frozenset({"clone", "copy", "_unsafe_view", "cat", "_to_copy", "zeros", "scalar_tensor"})  # compute nothing
 _SHOWN = 3
@@ -77,13 +78,13 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
     for name, keys in audit.untied.items():
         if culprit and backward and culprit.tensor in keys:
             return f"{name} of the reference is several weights of the candidate, not tied: {', '.join(keys)}."
-    stops = cut(audit) if backward else ""
+    stops, lost = (cut(audit), lost_gradients(audit)) if backward else ("", "")
     if entry := standing_out(audit, culprit):
         told = stops or entry.cause in _NEVER_ROUNDING
         own = "" if told else one_sided(audit, backward=entry.candidate.backward, until=entry)
-        return " ".join(filter(None, (stops, f"First to depart: {blame(entry)}.", own)))
-    if stops:
-        return stops
+        return " ".join(filter(None, (stops, lost, first_to_depart(audit, entry), own)))
+    if stops or lost:
+        return " ".join(filter(None, (stops, lost)))
     if culprit and culprit.stage == "weights":
         return ""
     own = one_sided(audit, backward=backward)
@@ -92,6 +93,31 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
         return own
     weak = f"the first one that is not the same bytes is {blame(departing)}, which may be rounding"
     return f"No single operation stands out; {weak}. {own}".rstrip()
+
+
+def first_to_depart(audit: PairAudit, entry: Entry) -> str:
+    """The operation that stands out, with its place; less is claimed where pairs are aligned and it was fed otherwise.
+
+    Between operations of one kind and shape that are aligned lie others without partner, and these may be to blame.
+    """
+    place = f" at {Path(entry.candidate.source).name}" if entry.candidate.source else ""
+    if audit.ran.in_order or (entry.detail and entry.cause is Cause.INHERITED) or entry.cause not in _FED:
+        return f"First to depart: {blame(entry)}{place}."
+    return (
+        f"First aligned pair that differs: {blame(entry)}{place}; it is to blame, or one of the operations without "
+        "partner before it."
+    )
+
+
+def lost_gradients(audit: PairAudit) -> str:
+    """Which weights have a gradient on one side only, in a sentence; "" if all are alike."""
+    found = [[key for key, side in audit.ran.unpaired.items() if side == place] for place in range(2)]
+    own = [[key.partition("/")[2] for key in keys if key.startswith("gradients/")] for keys in found]
+    return " ".join(
+        f"Only the {name} has a gradient of {listed(keys, _SHOWN)}."
+        for name, keys in zip(SIDES, own, strict=True)
+        if keys
+    )
 
 
 def cut(audit: PairAudit) -> str:
@@ -120,9 +146,17 @@ def standing_out(audit: PairAudit, culprit: Row | None) -> Entry | None:
         return next((entry for entry in entries if entry.cause is Cause.WEIGHT), None)
     if culprit.stage != "operations":
         backward = phase(key) >= _BACKWARD
-        entries = [entry for entry in entries if entry.candidate.backward is backward]
+        entries = [entry for entry in entries if entry.candidate.backward is backward and _can_explain(culprit, entry)]
     beyond = next((entry for entry in entries if _excess(audit, entry) > C), None)
     return beyond or next((entry for entry in entries if entry.cause in _NEVER_ROUNDING), None)
+
+
+def _can_explain(culprit: Row, entry: Entry) -> bool:
+    """Where outputs agree, no value of the forward pass explains buffers, and none inside a module the loss."""
+    if culprit.stage not in ("buffers", "loss"):
+        return True
+    told = entry.cause in _NEVER_ROUNDING or (entry.cause is Cause.INHERITED and bool(entry.detail))
+    return told or (culprit.stage == "loss" and not entry.candidate.module)
 
 
 def blame(entry: Entry) -> str:

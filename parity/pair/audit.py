@@ -69,8 +69,9 @@ class PairAudit:
     weights: how weights were matched; given: drift of each candidate weight before the step. floors: noise floors by
     the keys of `values`, and "op/NUMBER/OUTPUT" for operations run in order. unstable: side -> keys in which it did
     not repeat itself (empty dict: not tried). isolated: the update by itself, where it is beyond its floor. settings:
-    how the two optimizers differ, in words. untied: weight of the reference -> weights of the candidate that are each a
-    copy of it, so that each gets a part of its gradient.
+    how the two optimizers differ, in words. set_aside: stages that nobody asked for and that cannot be compared, with
+    the reason. untied: weight of the reference -> weights of the candidate that are each a copy of it, so that each
+    gets a part of its gradient.
     """
 
     ran: Ran
@@ -82,6 +83,7 @@ class PairAudit:
     unstable: dict[str, list[str]] = field(default_factory=dict)
     isolated: Isolated | None = None
     settings: tuple[str, ...] = ()
+    set_aside: dict[str, str] = field(default_factory=dict)
     untied: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property

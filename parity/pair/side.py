@@ -83,8 +83,19 @@ class Side:
             outputs = self.outputs_of(self.inputs)
             value = None if self.loss is None else self.loss(outputs, self.inputs)
             if value is not None:
+                _check_scalar(value)
                 value.backward()
         return named_tensors(outputs), None if value is None else value.detach()
+
+
+def _check_scalar(value: Any) -> None:
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        kind = type(value).__name__
+        if isinstance(value, Tensor):
+            kind = f"a tensor of shape {list(value.shape)}" + ("" if value.requires_grad else " without gradient")
+        raise ValueError(
+            f"loss(outputs, inputs) returned {kind}; it must return one number that depends on the weights"
+        )
 
 
 def step_hooks(optimizer: torch.optim.Optimizer) -> int:

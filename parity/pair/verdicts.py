@@ -148,6 +148,9 @@ def _findings(audit: PairAudit, rows: list[Row], culprit: Row | None) -> list[Fi
         verdict = Verdict.DRIFT if seen else Verdict.NOT_EXERCISED
         detail = "; ".join(audit.settings) + ("" if seen else "; not to be seen in the numbers of this one step")
         found.append(Finding(name="optimizer settings", verdict=verdict, detail=detail))
+    for stage, why in audit.set_aside.items():
+        detail = f"{why}; name it in STAGES to have it judged, or give STAGES = {{}} for none"
+        found.append(Finding(name=f"stage set aside, {stage}", verdict=Verdict.NOT_EXERCISED, detail=detail))
     for stage, sides in ran.not_reached.items():
         who = " and the ".join(SIDES[side] for side in sides)
         detail = f"the {who} never calls its module; its weights are judged all the same"

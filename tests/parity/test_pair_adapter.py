@@ -104,6 +104,15 @@ def test_without_floors_a_difference_is_no_verdict(example):
             "def reference(): ...\ndef candidate(): ...\ndef inputs(seed): ...\ndef optimizer(model): ...\n",
             r"optimizer\(model\) without loss",
         ),
+        (
+            "def reference(): ...\ndef candidate(): ...\ndef inputs(seed): ...\ndef optimiser(model): ...\n",
+            r"optimiser is not read; did you mean optimizer\?",
+        ),
+        (
+            "import torch\nfrom torch import nn\ndef reference(): return nn.Linear(2, 2)\ncandidate = reference\n"
+            "def inputs(seed): return torch.ones(3, 2)\ndef loss(outputs, inputs): return outputs\n",
+            r"loss\(outputs, inputs\) returned a tensor of shape \[3, 2\]; it must return one number",
+        ),
     ],
 )
 def test_a_bad_adapter_says_what_is_wrong(tmp_path, text, says):

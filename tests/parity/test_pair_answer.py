@@ -211,3 +211,57 @@ def test_the_place_where_a_gradient_stops_is_named(tmp_path, change, where):
     assert results.exit_code == 1
     assert ("The gradient stops on the candidate's side only" in results.answer) == bool(where)
     assert where in results.answer
+
+
+TIME_FIRST = """
+import torch
+from torch import nn
+
+class Old(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside, self.norm = nn.Linear(6, 8), nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        return self.norm(torch.relu(self.inside(x)).mean(1))
+
+class New(Old):
+    def forward(self, x):
+        h = torch.relu(self.inside(x.transpose(0, 1))).transpose(0, 1)
+        {branch}
+        return self.norm(h.mean(1))
+
+def reference(): return Old().train()
+def candidate(): return New().train()
+def inputs(seed): return torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(seed))
+def loss(outputs, inputs): return outputs.pow(4).sum()
+"""
+
+
+def audited(tmp_path, branch="pass", more=""):
+    path = tmp_path / "turned.py"
+    path.write_text(TIME_FIRST.format(branch=branch) + more)
+    return judged(audit_adapter(load_adapter(path), draws=6), "turned", command="", scope={}, timings={})
+
+
+def test_a_child_of_another_layout_is_set_aside_unless_it_was_asked_for(tmp_path):
+    found = audited(tmp_path)
+    assert found.exit_code == 0, found.answer
+    aside = next(finding for finding in found.structure if finding.name == "stage set aside, inside")
+    assert aside.verdict is Verdict.NOT_EXERCISED
+    assert "shape [4, 5, 8] instead of [5, 4, 8]; name it in STAGES" in aside.detail
+    assert audited(tmp_path, more='STAGES = {"inside": ("inside", "inside")}').exit_code == 1
+
+
+def test_a_drift_of_buffers_alone_is_not_blamed_on_values_of_the_forward_pass(tmp_path):
+    found = audited(tmp_path, branch="self.norm.num_batches_tracked += 1")
+    assert found.exit_code == 1
+    assert "at buffers (norm.num_batches_tracked)" in found.answer
+    assert "aten.relu" not in found.answer
+    assert "aten.addmm" not in found.answer
+
+
+def test_weights_whose_gradient_one_side_lacks_are_named(tmp_path):
+    found = audited(tmp_path, branch="with torch.no_grad(): h = h * 1")
+    assert found.exit_code == 1
+    assert "Only the reference has a gradient of inside.weight, inside.bias." in found.answer
