@@ -88,7 +88,7 @@ def to_blame(audit: PairAudit, culprit: Row | None) -> str:
     if culprit and culprit.stage == "weights":
         return ""
     own = one_sided(audit, backward=backward)
-    departing = next(filter(_born, audit.ran.entries), None)
+    departing = next((e for e in audit.ran.entries if _born(e) and (culprit is None or _can_explain(culprit, e))), None)
     if departing is None:
         return own
     weak = f"the first one that is not the same bytes is {blame(departing)}, which may be rounding"
@@ -148,7 +148,10 @@ def standing_out(audit: PairAudit, culprit: Row | None) -> Entry | None:
         backward = phase(key) >= _BACKWARD
         entries = [entry for entry in entries if entry.candidate.backward is backward and _can_explain(culprit, entry)]
     beyond = next((entry for entry in entries if _excess(audit, entry) > C), None)
-    return beyond or next((entry for entry in entries if entry.cause in _NEVER_ROUNDING), None)
+    told = (
+        culprit.stage == "buffers"
+    )  # whatever can explain them has other arguments, whose effect is not in its output
+    return beyond or next((entry for entry in entries if told or entry.cause in _NEVER_ROUNDING), None)
 
 
 def _can_explain(culprit: Row, entry: Entry) -> bool:
@@ -161,7 +164,9 @@ def _can_explain(culprit: Row, entry: Entry) -> bool:
 
 def blame(entry: Entry) -> str:
     """An operation that departs: what and why, in a few words."""
-    cause = "first beyond its noise" if entry.cause is Cause.INHERITED else entry.cause
+    cause = str(entry.cause)
+    if entry.cause is Cause.INHERITED:
+        cause = "differs besides what it is fed" if entry.detail else "first beyond its noise"
     detail = f" ({entry.detail})" if entry.detail else ""
     direction = ", backward" if entry.candidate.backward else ""
     where = f" in {entry.candidate.module}" if entry.candidate.module else ""
