@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 from parity.compare_structure import compare_settings
@@ -193,9 +194,12 @@ def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching
     if not rows:
         return "Cannot tell: no tensor of one recording matches one of the other."
     if first and first.verdict is Verdict.DRIFT:
-        return (
-            f"No: the candidate departs at {first.stage}/{first.tensor} ({first.reason}); {same} of {all_} are equal."
+        settings = [finding for finding in findings if finding.verdict is Verdict.DRIFT]
+        also = "".join(
+            f" {each.name.capitalize()}: {shorten(each.detail, 200, placeholder=' ...')}." for each in settings
         )
+        where = f"{first.stage}/{first.tensor} ({first.reason})"
+        return f"No: the candidate departs at {where}; {same} of {all_} are equal.{also}"
     if broken := [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]:
         return f"No: {same} of {all_} tensors are the same bytes, but the settings differ ({', '.join(broken)})."
     if first:

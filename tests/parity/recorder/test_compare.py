@@ -245,3 +245,16 @@ def test_a_noise_recording_is_no_side(recordings, tmp_path):
 def test_no_such_side(side, recordings, tmp_path):
     ran, _ = compare(recordings / "old", side, out=tmp_path)
     assert isinstance(ran.exception, ValueError)
+
+
+def test_the_answer_of_a_drift_names_settings_that_differ(recordings, tmp_path):
+    def decayed(eps):
+        model, _ = outside.build(eps)
+        return model, torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=0.1)
+
+    outside.record(tmp_path / "decayed", build=decayed)
+    arguments = recordings / "old", tmp_path / "decayed", "--noise", recordings / "same"
+    ran, results = compare(*arguments, out=tmp_path / "out")
+    assert ran.exit_code == 1
+    assert "No: the candidate departs at" in results.answer
+    assert "Optimizers: adam group 0 weight_decay: 0 became 0.1." in results.answer
