@@ -34,9 +34,10 @@ def test_legacy_reproduces_only_when_seeded_and_the_causes_are_named(tmp_path: P
 
 def test_modern_reproduces_as_it_ships_with_any_workers_and_resumed_anywhere(tmp_path: Path) -> None:
     names = "nothing,as shipped 2,listing,workers 2,workers 4,resume at 1,resume at 2"
-    idle = "python unseeded,workers unseeded"
-    found = cells("modern", f"{names},{idle}", tmp_path, steps=3)
-    words = dict.fromkeys(names.split(","), Word.BITWISE) | dict.fromkeys(idle.split(","), Word.NOT_EXERCISED)
+    found = cells("modern", f"{names},python unseeded,workers unseeded", tmp_path, steps=3)
+    words = dict.fromkeys(names.split(","), Word.BITWISE) | {"workers unseeded": Word.NOT_EXERCISED}
+    # libraries draw from Python's generator now and then, the model never does
+    assert found["python unseeded"].word in (Word.BITWISE, Word.NOT_EXERCISED)
     assert {name: found[name].word for name in words} == words
 
 
