@@ -37,6 +37,7 @@ from parity.worker import RunSpec
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SIDES, _KINDS = ("legacy", "modern"), ("bare", "traced", "evidence")
+_BATCH = "carphone_0040"
 _SAMPLE = 0.005  # seconds between looks at the memory
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     """Parse the command line; run both sides, or measure one thing in this process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pipeline", choices=("coarse", "detail"), default="coarse")
-    parser.add_argument("--batch", default="carphone_0040", help="as `python -m parity` takes it")
+    parser.add_argument("--batch", default=_BATCH, help="as `python -m parity` takes it")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--side", choices=_SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--memory", choices=_KINDS, help=argparse.SUPPRESS)
@@ -65,7 +66,7 @@ def main() -> None:
 
 def bare_peaks(pipeline: str) -> dict[str, float]:
     """Side -> peak memory in GB of a process that makes bare steps and nothing else."""
-    arguments = argparse.Namespace(pipeline=pipeline, batch="carphone_0040", repeats=0)
+    arguments = argparse.Namespace(pipeline=pipeline, batch=_BATCH, repeats=0)
     return {side: _in_process(arguments, side, "bare")["peak_gb"] for side in _SIDES}
 
 

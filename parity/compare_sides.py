@@ -193,15 +193,16 @@ def _answer(rows: Sequence[Row], findings: Sequence[Finding], matching: Matching
     same, all_ = sum(row.verdict is Verdict.IDENTICAL for row in rows), len(rows)
     if not rows:
         return "Cannot tell: no tensor of one recording matches one of the other."
+    broken = [finding for finding in findings if finding.verdict is Verdict.DRIFT]
     if first and first.verdict is Verdict.DRIFT:
-        settings = [finding for finding in findings if finding.verdict is Verdict.DRIFT]
         also = "".join(
-            f" {each.name.capitalize()}: {shorten(each.detail, 200, placeholder=' ...')}." for each in settings
+            f" {each.name.capitalize()}: {shorten(each.detail, 200, placeholder=' ...')}." for each in broken
         )
         where = f"{first.stage}/{first.tensor} ({first.reason})"
         return f"No: the candidate departs at {where}; {same} of {all_} are equal.{also}"
-    if broken := [finding.name for finding in findings if finding.verdict is Verdict.DRIFT]:
-        return f"No: {same} of {all_} tensors are the same bytes, but the settings differ ({', '.join(broken)})."
+    if broken:
+        names = ", ".join(finding.name for finding in broken)
+        return f"No: {same} of {all_} tensors are the same bytes, but the settings differ ({names})."
     if first:
         differ = sum(row.verdict not in SAME for row in rows)
         where = f"{first.stage}/{first.tensor}"

@@ -148,15 +148,15 @@ def audit_adapter(adapter: Adapter, *, seed: int = 0, draws: int = 12, device: s
 
 def _set_aside(audit: PairAudit, stages: Stages) -> None:
     """Modules of one name need not do the same work; unasked, outputs of other shapes are no difference."""
-    values, unpaired = audit.ran.values, audit.ran.unpaired
+    values = audit.ran.values
     for stage in stages:
         own = [key for key in values if key.startswith(f"{stage}/")]
         shapes = [f"{key.partition('/')[2]}: {values[key].structural}" for key in own if values[key].structural]
         if shapes and all("shape" in text for text in shapes):
             audit.set_aside[stage] = shapes[0]
-            for key in (*own, *(key for key in list(unpaired) if key.startswith(f"{stage}/"))):
-                values.pop(key, None)
-                unpaired.pop(key, None)
+            for table in (values, audit.ran.unpaired):
+                for key in [key for key in table if key.startswith(f"{stage}/")]:
+                    del table[key]
 
 
 def stages_of(adapter: Adapter, left: nn.Module, right: nn.Module) -> Stages:

@@ -17,7 +17,6 @@ from parity.verdict import Verdict, excess
 from parity.wording import listed
 
 _PHASES = ("output", "buffers", "loss", "gradient of", "gradients", "update")
-_FED = (Cause.INPUT, Cause.INHERITED)
 _NEVER_ROUNDING = (Cause.WEIGHT, Cause.ARGUMENT, Cause.RANDOM)
 _MOVES = frozenset({"clone", "copy", "_unsafe_view", "cat", "_to_copy", "zeros", "scalar_tensor"})  # compute nothing
 _SHOWN = 3
@@ -101,7 +100,7 @@ def first_to_depart(audit: PairAudit, entry: Entry) -> str:
     Between operations of one kind and shape that are aligned lie others without partner, and these may be to blame.
     """
     place = f" at {Path(entry.candidate.source).name}" if entry.candidate.source else ""
-    if audit.ran.in_order or (entry.detail and entry.cause is Cause.INHERITED) or entry.cause not in _FED:
+    if audit.ran.in_order or _differs_itself(entry) or entry.cause is Cause.BORN:
         return f"First to depart: {blame(entry)}{place}."
     return (
         f"First aligned pair that differs: {blame(entry)}{place}; it is to blame, or one of the operations without "
@@ -148,9 +147,8 @@ def standing_out(audit: PairAudit, culprit: Row | None) -> Entry | None:
         backward = phase(key) >= _BACKWARD
         entries = [entry for entry in entries if entry.candidate.backward is backward and _can_explain(culprit, entry)]
     beyond = next((entry for entry in entries if _excess(audit, entry) > C), None)
-    told = (
-        culprit.stage == "buffers"
-    )  # whatever can explain them has other arguments, whose effect is not in its output
+    # whatever can explain buffers has other arguments, whose effect is not in its output
+    told = culprit.stage == "buffers"
     return beyond or next((entry for entry in entries if told or entry.cause in _NEVER_ROUNDING), None)
 
 
@@ -158,8 +156,12 @@ def _can_explain(culprit: Row, entry: Entry) -> bool:
     """Where outputs agree, no value of the forward pass explains buffers, and none inside a module the loss."""
     if culprit.stage not in ("buffers", "loss"):
         return True
-    told = entry.cause in _NEVER_ROUNDING or (entry.cause is Cause.INHERITED and bool(entry.detail))
-    return told or (culprit.stage == "loss" and not entry.candidate.module)
+    return _differs_itself(entry) or (culprit.stage == "loss" and not entry.candidate.module)
+
+
+def _differs_itself(entry: Entry) -> bool:
+    """Whether a weight, an argument or a draw differs, whatever the operation is fed."""
+    return entry.cause in _NEVER_ROUNDING or (entry.cause is Cause.INHERITED and bool(entry.detail))
 
 
 def blame(entry: Entry) -> str:

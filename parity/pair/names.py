@@ -272,13 +272,14 @@ def _open(use: _Use) -> tuple[Any, ...]:
 
 
 def _way(weight: Tensor, read: Tensor, from_the_end: int) -> tuple[int, ...]:
-    """Of a weight with two equal axes: the place and strides of the view that an operation reads; else ()."""
+    """Of a weight with two equal axes: the place and strides of the view that an operation reads; else ().
+
+    () as well of a kernel in its own layout, whatever that is.
+    """
     axes = [size for size in weight.shape if size > 1]
-    if len(set(axes)) == len(axes):
-        return ()
     as_it_lies = read.shape == weight.shape and read.stride() == weight.stride()
-    if as_it_lies and weight.dim() > 2:
-        return (0,)  # a kernel in its own layout, whatever that is
+    if len(set(axes)) == len(axes) or (as_it_lies and weight.dim() > 2):
+        return ()
     return (from_the_end, *read.shape, *read.stride())
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
 from parity.reproduce.ranking import DRAWN, Share, chance_range, leading, shares
 from parity.reproduce.words import RAN, Word, worst
+from parity.wording import enumerated
 
 QUANTITY_NAMES = {
     "codes": "codes",
@@ -36,7 +36,7 @@ def answer(
             less than so few runs give by chance, the ranking has missed something and the sentence says so.
     """
     parts = [f"{name} as shipped: {_shipped(cells)}."]
-    repeats = [cell for cell in cells if _is_shipped_again(cell)]
+    repeats = [cell for cell in cells if cell.shipped_again]
     same = bool(ranked) and only_noise(cells)
     if same:
         causes = enumerated([share.cause for share in ranked])
@@ -70,7 +70,7 @@ def recipe(cells: Iterable[Judged], ranked: Iterable[Share]) -> list[str]:
 
 
 def _shipped(cells: Sequence[Judged]) -> str:
-    repeats = [cell for cell in cells if _is_shipped_again(cell)]
+    repeats = [cell for cell in cells if cell.shipped_again]
     if not repeats:
         return "not measured"
     runs = f"{len(repeats) + 1} fresh processes on this machine"
@@ -80,10 +80,6 @@ def _shipped(cells: Sequence[Judged]) -> str:
     if found is Word.NOISE:
         return f"only within the noise floor, in {runs}"
     return f"no, {runs} gave different results"
-
-
-def _is_shipped_again(cell: Judged) -> bool:
-    return cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN
 
 
 def _moves(cells: Iterable[Judged], ranked: Sequence[Share]) -> list[str]:
@@ -166,8 +162,3 @@ def _percent(share: float) -> str:
     """Rounded down where rounding up would claim all."""
     text = f"{100 * share:.0f} %"
     return "over 99 %" if text == "100 %" and share < 1 else text if share >= 0.01 else "under 1 %"
-
-
-def enumerated(items: list[str], last: str = "and") -> str:
-    """The items as a text: a, b and c."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""

@@ -8,12 +8,12 @@ from typing import Any
 
 from parity.comparison import Drift
 from parity.noise import C, Floors, widen
-from parity.reproduce.cell import DATA, FLOOR, KERNELS, UPDATE, Cell
+from parity.reproduce.cell import DATA, FLOOR, KERNELS, SHIPPED, UPDATE, Cell
 from parity.reproduce.evidence import NOTE as EVIDENCE
 from parity.reproduce.exercised import unexercised
 from parity.reproduce.operations import NOTE, first_moved
 from parity.reproduce.place import COMPANY
-from parity.reproduce.words import Word
+from parity.reproduce.words import RAN, Word
 from parity.verdict import excess
 
 Result = Mapping[str, Any]
@@ -58,6 +58,11 @@ class Judged:
     cost: float | None = None
     seconds: float | None = None
     operation: dict[str, Any] | None = None
+
+    @property
+    def shipped_again(self) -> bool:
+        """Whether this is a further run as shipped, held against the first one."""
+        return self.id.startswith(f"{SHIPPED} ") and self.word in RAN
 
 
 _COSTLY = (DATA, KERNELS, UPDATE)  # seeding costs nothing, a batch is another amount of work

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from scipy.stats import f
 
-from parity.reproduce.cell import SHIPPED
 from parity.reproduce.judge import Judged
 from parity.reproduce.run import GENERATORS, SITES
 from parity.reproduce.words import RAN, Word
@@ -72,7 +71,7 @@ def shares(judged: Iterable[Judged]) -> list[Share]:
 
 def measured_directly(judged: Iterable[Judged]) -> dict[str, float]:
     """Quantity -> variance between runs as shipped, to hold the sum over the single causes against."""
-    repeats = [cell for cell in judged if cell.id.startswith(f"{SHIPPED} ") and cell.word in RAN]
+    repeats = [cell for cell in judged if cell.shipped_again]
     if not repeats:
         return {}
     return {name: sum(cell.distances.get(name, 0.0) ** 2 / 2 for cell in repeats) / len(repeats) for name in RANKED}
@@ -91,7 +90,7 @@ def chance_range(judged: Iterable[Judged]) -> tuple[float, float]:
     and for each draw of the drawn cause that has fewest. Without such runs anything is possible.
     """
     cells = [cell for cell in judged if cell.word in RAN]
-    repeats = sum(cell.id.startswith(f"{SHIPPED} ") for cell in cells)
+    repeats = sum(cell.shipped_again for cell in cells)
     draws = Counter(cell.cause for cell in cells if cell.cause in DRAWN)
     if not repeats:
         return 0.0, math.inf

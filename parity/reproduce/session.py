@@ -14,8 +14,8 @@ from rich.progress import TimeRemainingColumn
 
 from parity.environment import fingerprint
 from parity.pipelines import BOTH, choose
-from parity.reproduce.answer import answer, enumerated, recipe
-from parity.reproduce.cell import BASELINE, FLOOR, SHIPPED, Cell
+from parity.reproduce.answer import answer, recipe
+from parity.reproduce.cell import BASELINE, FLOOR, Cell
 from parity.reproduce.cells import cells
 from parity.reproduce.engine import Engine
 from parity.reproduce.judge import Judged, judge, noise_floors
@@ -26,6 +26,7 @@ from parity.reproduce.results import Invariance, Matrix, SubjectResults, write_m
 from parity.reproduce.run import Run
 from parity.reproduce.words import Word, worst
 from parity.session import check_device, counting
+from parity.wording import enumerated
 
 SUBJECTS = ("legacy", "modern")
 STEPS, _LEAST_DETAIL = 2, 64
@@ -134,7 +135,7 @@ def reproduce(request: Request, engine: Engine, *, command: str, console: Consol
     )
 
 
-def _name(run: Run) -> str:
+def _name(run: Run | SubjectResults) -> str:
     return f"{run.subject.rpartition('.')[2]} {run.pipeline}"
 
 
@@ -217,8 +218,7 @@ def headline(found: Sequence[SubjectResults]) -> str:
     """What several subjects do as shipped, in one sentence."""
     groups: dict[Word | None, list[str]] = {word: [] for word in _SAID}
     for part in found:
-        words = [cell.word for cell in part.cells if cell.id.startswith(f"{SHIPPED} ")]
-        groups[worst(words)].append(f"{part.subject.rpartition('.')[2]} {part.pipeline}")
+        groups[worst(cell.word for cell in part.cells if cell.shipped_again)].append(_name(part))
     clauses = [f"{enumerated(names)} {_SAID[word][len(names) > 1]}" for word, names in groups.items() if names]
     return f"As shipped, in fresh processes on this machine, {'; '.join(clauses)}."
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from parity.files import write_atomically
 
 NAMES = ("rasterize_meshes", "rasterize_meshes_backward")
-_MOST = 64  # answers in memory, up to a few megabytes each
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def remembered(folder: Path, *, keep: bool = False) -> Iterator[None]:
 
 
 def _remembering(name: str, original: Callable[..., Any], folder: Path, keep: bool) -> Callable[..., Any]:
-    seen: dict[str, list[Tensor]] = {}
+    seen: dict[str, list[Tensor]] = {}  # of one task: a few megabytes an answer, a score of them
 
     def answer(*arguments: Any) -> Any:
         if any(isinstance(argument, Tensor) and argument.device.type != "cpu" for argument in arguments):
@@ -52,8 +51,6 @@ def _remembering(name: str, original: Callable[..., Any], folder: Path, keep: bo
             found = _read(place) or _asked(original, arguments)
             if keep and not place.exists():
                 write_atomically(place, save({str(i): tensor.contiguous() for i, tensor in enumerate(found)}))
-            if len(seen) >= _MOST:
-                seen.pop(next(iter(seen)))
             seen[key] = found
         given = [tensor.clone() for tensor in seen[key]]
         return given[0] if len(given) == 1 else tuple(given)

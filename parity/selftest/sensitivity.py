@@ -42,13 +42,19 @@ def just_seen(tensor: Tensor, key: str, floors: Floors) -> float:
 
     known = ratio(_MIDDLE)
     guess = _MIDDLE + math.log10(C / known) if 0 < known < math.inf else _LOW  # differences grow with the error
-    low, high, width = guess, guess, _WIDTH
-    while low > _LOW and ratio(low) > C:
-        low, high, width = low - width, low, 2 * width
-    while high < _HIGH and ratio(high) <= C:
-        low, high, width = high, high + width, 2 * width
-    if ratio(high) <= C:
-        return math.inf
+    guess, width = min(guess, _HIGH), _WIDTH
+    if ratio(guess) > C:
+        low, high = guess - width, guess
+        while low > _LOW and ratio(low) > C:
+            width *= 2
+            low, high = low - width, low
+    else:
+        low, high = guess, guess + width
+        while ratio(high) <= C:
+            if high >= _HIGH:
+                return math.inf
+            width *= 2
+            low, high = high, high + width
     while high - low > _WIDTH:
         middle = (low + high) / 2
         low, high = (low, middle) if ratio(middle) > C else (middle, high)
